@@ -1,0 +1,162 @@
+"""What a caller may ask for: one model per operation, from which MCP schemas, OpenAPI and task files derive.
+
+Unknown fields are errors. Durations are seconds. Paths may start with `~`.
+"""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+ApprovalMode = Literal["default", "auto", "none", "always"]
+SandboxMode = Literal["default", "read-only", "workspace", "full"]
+APPROVAL_MODES: tuple[ApprovalMode, ...] = get_args(ApprovalMode)
+SANDBOX_MODES: tuple[SandboxMode, ...] = get_args(SandboxMode)
+
+MAX_PROMPT_CHARS = 16 * 1024 * 1024  # a sanity bound; each CLI has a lower one of its own and says so
+
+
+def _deliverable(text: str) -> str:
+    """Reject what no CLI can be given as text: NUL and lone surrogates (invalid UTF-8)."""
+    if "\0" in text:
+        raise ValueError("must not contain NUL characters")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"is not valid Unicode text at character {error.start}") from None
+    return text
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_deliverable)]
+Prompt = Annotated[Text, AfterValidator(_not_blank), Field(min_length=1, max_length=MAX_PROMPT_CHARS)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
+
+
+class PromptOptions(_Request):
+    """The fields that a prompt, a parallel task and a chain step share."""
+
+    prompt: Prompt
+    backend: Text | None = None
+    model: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    workdir: Text | None = None
+    session_id: Text | None = None
+    approval_mode: ApprovalMode | None = None
+    sandbox_mode: SandboxMode | None = None
+    system_prompt: Text | None = None
+    max_turns: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    timeout_secs: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    ephemeral: bool = False
+    files: list[Text] = Field(default_factory=list)
+    output_schema: dict[str, Any] | None = None
+    extra: list[Text] = Field(default_factory=list)
+    tags: list[Text] = Field(default_factory=list)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    dry_run: bool = False
+
+
+WaitSecs = Annotated[float, Field(ge=0, le=86_400)]
+
+
+class PromptRequest(PromptOptions):
+    """One prompt on one backend."""
+
+    wait_secs: WaitSecs | None = None
+    fresh: bool = False
+
+
+class ParallelTask(PromptOptions):
+    """One task of a parallel run."""
+
+    id: Text | None = None
+    name: Text | None = None
+
+
+class ParallelRequest(_Request):
+    """Several prompts at once; results come in task order."""
+
+    tasks: Annotated[list[ParallelTask], Field(min_length=1, max_length=500)]
+    max_parallel: Annotated[int, Field(ge=1, le=500)] | None = None
+    fail_fast: bool | None = None
+    wait_secs: WaitSecs | None = None
+    fresh: bool = False
+
+
+class ChainStep(PromptOptions):
+    """One step of a chain; its prompt may use `{{previous}}` and `{{steps.NAME}}`."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
+
+
+class ChainRequest(_Request):
+    """Prompts one after another, each fed from the ones before."""
+
+    steps: Annotated[list[ChainStep], Field(min_length=1, max_length=100)]
+    stop_on_failure: bool = True
+    pass_working_dir: bool = False
+    wait_secs: WaitSecs | None = None
+    fresh: bool = False
+
+
+class CompareRequest(_Request):
+    """The same prompt on several backends, ranked, and judged if asked."""
+
+    prompt: Prompt
+    backends: list[Text] | None = None
+    models: dict[str, Text] = Field(default_factory=dict)
+    sequential: bool = False
+    judge: Text | None = None
+    workdir: Text | None = None
+    timeout_secs: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    wait_secs: WaitSecs | None = None
+    fresh: bool = False
+
+
+class SessionsRequest(_Request):
+    """Read sessions: a page of the list, a search, or one with a page of its turns."""
+
+    action: Literal["list", "search", "show"]
+    session_id: Text | None = None
+    query: Text | None = None
+    backend: Text | None = None
+    workdir: Text | None = None
+    tag: Text | None = None
+    status: Text | None = None
+    limit: Annotated[int, Field(ge=1, le=500)] = 20
+    offset: Annotated[int, Field(ge=0)] = 0
+
+
+class SessionEditRequest(_Request):
+    """Change one session's head, or make or remove one."""
+
+    action: Literal["fork", "tag", "untag", "rename", "delete"]
+    session_id: Annotated[Text, Field(min_length=1)]
+    tags: list[Text] = Field(default_factory=list)
+    title: Text | None = None
+
+
+class RunsRequest(_Request):
+    """Read runs: list, one's result, wait for it, or a page of its full output."""
+
+    action: Literal["list", "status", "wait", "output"]
+    run_id: Text | None = None
+    wait_secs: WaitSecs | None = None
+    query: Text | None = None
+    backend: Text | None = None
+    workdir: Text | None = None
+    status: Text | None = None
+    limit: Annotated[int, Field(ge=1, le=200_000)] | None = None
+    offset: Annotated[int, Field(ge=0)] = 0
+
+
+class CancelRequest(_Request):
+    """Stop a run and everything it started."""
+
+    run_id: Annotated[Text, Field(min_length=1)]

@@ -1,0 +1,20 @@
+"""Shared fixtures: every test gets its own home, and the default one is out of reach."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh HOME and CLINVK_HOME, so that nothing of the developer's is read or written."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("CLINVK_HOME", str(home / ".clinvk"))
+    return home
