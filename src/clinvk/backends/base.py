@@ -1,7 +1,8 @@
 """The seam between clinvk and an agent CLI.
 
-A backend is a module that satisfies `Backend` and stands in `registry.BACKENDS`. It is pure: it turns a `Turn`
-into a `Command`, and lines of output into events and an `Outcome`. It never starts a process and never waits.
+A backend is a module that satisfies `Backend` and stands in `registry.BACKENDS`. It is pure: it turns a
+`Turn` into a `Command`, and lines of output into events and an `Outcome`. It never starts a process and
+never waits.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,9 +52,9 @@ class Installation:
 class Turn:
     """One prompt as a backend sees it; everything is resolved, nothing is a default any more.
 
-    `resume_id` is the backend's own id of the conversation to continue; `new_id` a fresh UUID for a backend that lets the
-    caller choose. `usage_before` is the backend's own running total where it counts per conversation. `scratch` is a private folder
-    (0700) of the run that the command may use and that is deleted with the run.
+    `resume_id` is the backend's own id of the conversation to continue; `new_id` a fresh UUID for a backend that
+    lets the caller choose. `usage_before` is the backend's own running total where it counts per conversation.
+    `scratch` is a private folder (0700) of the run that the command may use and that is deleted with the run.
     """
 
     prompt: str
@@ -76,7 +77,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What to start. `stdin` is all that the process reads; `files` are written into the scratch folder first.
+    """What to start. `stdin` is all that the process reads; `files` are written to the scratch folder first.
 
     `env` is added to the allow-listed environment; `expect_session` is the id that must come back.
     """
@@ -93,7 +94,7 @@ class Reader(Protocol):
     """Reads one process's standard output, line by line, and then judges the run."""
 
     def feed(self, line: bytes) -> Sequence[Event]:
-        """Events of one line (without its newline). Unknown and damaged lines give no events, never an error."""
+        """Events of one line (without its newline). Unknown and damaged lines give none, never an error."""
         ...
 
     def outcome(self, ending: Ending) -> Outcome:

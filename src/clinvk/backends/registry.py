@@ -1,0 +1,25 @@
+"""The backends there are."""
+
+import difflib
+
+from clinvk.backends import claude
+from clinvk.backends.base import Backend
+from clinvk.errors import ClinvkError
+
+BACKENDS: dict[str, Backend] = {
+    claude.NAME: claude,
+}
+
+
+def get(name: str) -> Backend:
+    """The backend called `name`. Raises ClinvkError(backend_unknown)."""
+    if name in BACKENDS:
+        return BACKENDS[name]
+    near = difflib.get_close_matches(name.strip().lower(), BACKENDS, n=1)
+    nearest = f"did you mean {near[0]!r}? " if near else ""
+    raise ClinvkError(
+        "backend_unknown",
+        f"no backend named {name!r}",
+        hint=f"{nearest}backends: {', '.join(BACKENDS)}",
+        details={"backends": list(BACKENDS)},
+    )
