@@ -123,3 +123,140 @@ class DryRunResult(BaseModel):
     env: list[str]
     stdin_chars: int
     warnings: list[str] = Field(default_factory=list)
+
+
+class SessionSummary(BaseModel):
+    """The head of a session, as a listing shows it."""
+
+    id: str
+    backend: str
+    title: str = ""
+    status: str
+    created_at: str
+    last_used: str
+    working_dir: str
+    model: str | None = None
+    turn_count: int = 0
+    token_usage: TokenUsage = TokenUsage()
+    cost_usd: float | None = None
+    tags: list[str] = Field(default_factory=list)
+    parent_id: str | None = None
+    snippet: str | None = None
+
+
+class SessionTurn(BaseModel):
+    """One turn of a session, prompt and answer cut to what a caller can use."""
+
+    number: int
+    run_id: str
+    prompt: str
+    output: str
+    backend: str
+    model: str | None = None
+    status: str
+    started_at: str
+    ended_at: str
+    token_usage: TokenUsage = TokenUsage()
+    cost_usd: float | None = None
+    error: str | None = None
+
+
+class SessionsResult(BaseModel):
+    """A page of sessions, or one with a page of its turns (then `session` and `turns` are set)."""
+
+    sessions: list[SessionSummary] = Field(default_factory=list)
+    total: int
+    limit: int
+    offset: int
+    session: SessionSummary | None = None
+    backend_session_id: str | None = None
+    initial_prompt: str | None = None
+    metadata: dict[str, Any] | None = None
+    turns: list[SessionTurn] | None = None
+    warnings: list[str] = Field(default_factory=list)
+    error: Failure | None = None
+
+
+class SessionEditResult(BaseModel):
+    """The session after the change; `deleted` when it is gone."""
+
+    action: str
+    session: SessionSummary | None = None
+    deleted: bool = False
+    error: Failure | None = None
+
+
+class RunSummary(BaseModel):
+    """One run as a listing shows it."""
+
+    run_id: str
+    kind: str
+    status: RunStatus
+    unread: bool
+    backend: str = ""
+    title: str = ""
+    workdir: str = ""
+    session_id: str | None = None
+    parent_id: str | None = None
+    created_at: str
+    duration_ms: int | None = None
+    error_code: str | None = None
+
+
+class RunsResult(BaseModel):
+    """A page of runs; or a run's `result` with its newest events; or a piece of its output."""
+
+    runs: list[RunSummary] | None = None
+    total: int | None = None
+    run: RunSummary | None = None
+    result: PromptResult | ParallelResult | ChainResult | CompareResult | None = None
+    events: list[dict[str, Any]] | None = None
+    children: list[RunSummary] | None = None
+    text: str | None = None
+    matches: list[dict[str, Any]] | None = None
+    offset: int | None = None
+    next_offset: int | None = None
+    total_chars: int | None = None
+    warnings: list[str] = Field(default_factory=list)
+    error: Failure | None = None
+
+
+class CancelResult(BaseModel):
+    """What became of a run that was asked to stop; `already_ended` when there was nothing to stop."""
+
+    run_id: str
+    status: RunStatus
+    already_ended: bool = False
+    error: Failure | None = None
+
+
+class BackendInfo(BaseModel):
+    """One backend on this machine: what is installed, and what it can enforce."""
+
+    name: str
+    title: str
+    available: bool
+    enabled: bool
+    path: str | None = None
+    found_by: str | None = None
+    version: str | None = None
+    login: str = "unknown"
+    login_detail: str = ""
+    models: list[str] = Field(default_factory=list)
+    default_model: str | None = None
+    approval_modes: list[str] = Field(default_factory=list)
+    sandbox_modes: list[str] = Field(default_factory=list)
+    options: list[str] = Field(default_factory=list)
+    extra_flags: list[str] = Field(default_factory=list)
+    streams_text: bool = False
+    notes: dict[str, str] = Field(default_factory=dict)
+    hint: str | None = None
+
+
+class BackendsResult(BaseModel):
+    """Every backend, and the limits under which runs are admitted."""
+
+    backends: list[BackendInfo]
+    default_backend: str | None = None
+    limits: dict[str, float] = Field(default_factory=dict)
+    error: Failure | None = None

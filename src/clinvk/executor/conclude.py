@@ -1,0 +1,56 @@
+"""From a judged output to a result: a pure function of what is on disk."""
+
+from dataclasses import dataclass
+
+from clinvk.backends.base import Reader
+from clinvk.events import Ending, Outcome
+from clinvk.executor.plan import Plan
+from clinvk.executor.spool import KEPT_CHARS, Answer
+from clinvk.response import PromptResult, RunStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conclusion:
+    """The result, with what only the session needs to know."""
+
+    result: PromptResult
+    outcome: Outcome
+    ending: Ending
+
+
+def conclude(plan: Plan, reader: Reader, answer: Answer, ending: Ending) -> Conclusion:
+    """Judge one run. The session id is filled in by whoever saves the turn."""
+    outcome = reader.outcome(ending)
+    if outcome.text is not None and outcome.text != answer.head:
+        answer.replace(outcome.text)
+    answer.close()
+    status = _status(outcome)
+    result = PromptResult(
+        run_id=plan.run_id,
+        status=status,
+        backend=plan.backend.NAME,
+        model=outcome.model or plan.turn.model,
+        output=answer.head,
+        output_truncated=answer.chars > KEPT_CHARS,
+        output_chars=answer.chars,
+        structured_output=outcome.structured_output,
+        partial=status != "completed" and answer.chars > 0,
+        exit_code=ending.exit_code,
+        duration_ms=ending.duration_ms,
+        token_usage=outcome.usage,
+        cost_usd=outcome.cost_usd,
+        stop_reason=outcome.stop_reason,
+        warnings=[*plan.warnings, *outcome.warnings],
+        error=outcome.failure,
+    )
+    return Conclusion(result=result, outcome=outcome, ending=ending)
+
+
+def _status(outcome: Outcome) -> RunStatus:
+    match outcome.failure:
+        case None:
+            return "completed"
+        case failure if failure.code in ("cancelled", "interrupted"):
+            return "cancelled" if failure.code == "cancelled" else "interrupted"
+        case _:
+            return "failed"

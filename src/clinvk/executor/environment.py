@@ -1,0 +1,40 @@
+"""The environment of a child: built from an allow-list, never inherited."""
+
+from collections.abc import Iterable, Mapping
+
+# What any program needs to find its files, its language, its certificates and its way to the network.
+BASE = (
+    "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "XDG_*",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
+)  # fmt: skip
+DEPTH = "CLINVK_DEPTH"
+CHAIN = "CLINVK_CHAIN_ID"
+HOME = "CLINVK_HOME"
+
+
+def allowed(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a variable is on the list; a pattern ending in `*` is a prefix."""
+    return any(name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern for pattern in patterns)
+
+
+def child_environment(
+    environ: Mapping[str, str], needed: Iterable[str], *, path: str, extra: Mapping[str, str], chain_id: str
+) -> dict[str, str]:
+    """The variables of a child: the base list, what its backend needs, what the user configured, and the depth.
+
+    An agent that calls clinvk passes `CLINVK_DEPTH` and the chain id on, so that recursion stops (`check_depth`).
+    """
+    patterns = (*BASE, HOME, *needed)
+    env = {name: value for name, value in environ.items() if allowed(name, patterns)}
+    env["PATH"] = path
+    env.update(extra)
+    env[DEPTH] = str(depth(environ) + 1)
+    env[CHAIN] = environ.get(CHAIN) or chain_id
+    return env
+
+
+def depth(environ: Mapping[str, str]) -> int:
+    """How many agents stand between the user and this process; damaged values count as deep."""
+    raw = environ.get(DEPTH, "0")
+    return int(raw) if raw.isascii() and raw.isdigit() else 1_000_000

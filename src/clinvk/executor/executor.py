@@ -1,0 +1,269 @@
+"""The one place where runs are driven: admitted, started, followed, stopped, recorded.
+
+It asks a backend for a command and for the meaning of its output, and knows none by name.
+"""
+
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+from pydantic import BaseModel
+
+from clinvk.backends.base import Reader
+from clinvk.errors import ClinvkError
+from clinvk.events import Ending, Event, RunFinished, RunStarted, Warned
+from clinvk.executor.admission import Admission, Start
+from clinvk.executor.conclude import Conclusion, conclude
+from clinvk.executor.live import LiveRun
+from clinvk.executor.plan import Plan
+from clinvk.executor.process import Adopted, Keeper, Launch, Supervised
+from clinvk.executor.runs import RunRecord, RunStore, storage_error, write_file
+from clinvk.executor.spool import MAX_LINE_BYTES, Answer, EventLog, Lines, chunks
+
+CLOSE_SECS = 5.0  # for the runs that are still waited on to end, when the server stops: grace + sweep + saving
+
+Work = Callable[[LiveRun], Awaitable[BaseModel]]
+Saver = Callable[[Plan, Conclusion], str | None]
+
+
+@dataclass(slots=True)
+class Reading:
+    """The output of one command on its way from the spool to the answer."""
+
+    folder: Path
+    reader: Reader
+    live: LiveRun | None
+    lines: Lines = field(default_factory=Lines)
+    answer: Answer = field(init=False)
+    log: EventLog = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.answer = Answer(self.folder / "output.txt")
+        self.log = EventLog(self.folder / "events.jsonl")
+
+    def take(self, events: Sequence[Event]) -> None:
+        """Pass events on: to the answer, to the log, to whoever listens."""
+        for event in events:
+            self.answer.take(event)
+            if self.live is not None:
+                self.live.emit(event)
+        self.log.write(events)
+
+    def feed(self, chunk: bytes) -> None:
+        """Read one piece of output."""
+        events: list[Event] = []
+        for line in self.lines.feed(chunk):
+            events += self.reader.feed(line)
+        self.take(events)
+
+    def end(self) -> None:
+        """Read a last line that has no newline."""
+        for line in self.lines.rest():
+            self.take(self.reader.feed(line))
+        if self.lines.skipped:
+            self.take([Warned(f"{self.lines.skipped} lines over {MAX_LINE_BYTES} bytes were not read")])
+
+    def close(self) -> None:
+        """Close the files."""
+        self.answer.close()
+        self.log.close()
+
+
+class Executor:
+    """Drives the runs of one process."""
+
+    def __init__(self, runs: RunStore, keeper: Keeper, admission: Admission) -> None:
+        self.runs = runs
+        self.keeper = keeper
+        self.admission = admission
+        self.live: dict[str, LiveRun] = {}
+        self.closing = False
+        self._tasks: anyio.abc.TaskGroup | None = None
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """The time in which runs can be driven; at its end those that somebody still waits for are stopped."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            try:
+                yield
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self.close()
+                tasks.cancel_scope.cancel()
+
+    async def close(self) -> None:
+        """Stop every run whose id was not handed out, and wait until their results are saved."""
+        self.closing = True
+        attached = [live for live in self.live.values() if not live.handed]
+        for live in attached:
+            live.cancel()
+        with anyio.move_on_after(CLOSE_SECS):
+            for live in attached:
+                await live.done.wait()
+
+    def host(self, record: RunRecord, work: Work) -> LiveRun:
+        """Record a run and drive it in the background; its result is saved whoever waits for it.
+
+        Raises: ClinvkError(internal) when the run cannot be recorded; then nothing was started.
+        """
+        if self.closing or self._tasks is None:
+            raise ClinvkError("overloaded", "clinvk is shutting down", hint="try again when it is back")
+        live = LiveRun(record, self.runs.create(record))
+        self.live[record.id] = live
+        self._tasks.start_soon(self._drive, live, work)
+        return live
+
+    def adopt(self, record: RunRecord, lock: int, work: Work) -> LiveRun:
+        """Drive on a run that another process began; `lock` is its lock, held."""
+        if self._tasks is None:
+            raise ClinvkError("overloaded", "clinvk is shutting down", hint="try again when it is back")
+        live = LiveRun(record, lock)
+        live.handed = True
+        self.live[record.id] = live
+        self._tasks.start_soon(self._drive, live, work)
+        return live
+
+    async def _drive(self, live: LiveRun, work: Work) -> None:
+        run_id = live.record.id
+        try:
+            live.result = await work(live)
+        except ClinvkError as error:
+            live.failure = error
+        except Exception as error:  # noqa: BLE001 - a bug met by one run must not end the others
+            live.failure = ClinvkError(
+                "internal",
+                f"{type(error).__name__}: {error}",
+                hint="this is a bug in clinvk; its log has the details",
+            )
+            live.failure.__cause__ = error
+            sys.excepthook(type(error), error, error.__traceback__)
+        finally:
+            live.stage = "ended"
+            self.live.pop(run_id, None)
+            if live.handed and live.record.parent_id is None:
+                with suppress(ClinvkError):
+                    self.keeper.disown(run_id)
+            os.close(live.lock)
+            live.done.set()
+
+    def hand_out(self, live: LiveRun, argv: Sequence[str]) -> None:
+        """The run's id is being given to a caller: from now on it outlives this process.
+
+        `argv` starts an heir that drives it on; `{fds}` in it becomes the descriptor of the held lock.
+        """
+        if live.handed or live.done.is_set():
+            return
+        self.runs.mark(live.record.id, "handed")
+        self.keeper.set_heir(live.record.id, argv, self.runs.folder.parent / "heirs.log", [live.lock])
+        live.detach()
+
+    async def execute(self, plan: Plan, live: LiveRun, locks: Sequence[int], save: Saver) -> BaseModel:
+        """Wait for a place, run the command, judge what came of it. The result is saved by `save` and here."""
+        async with AsyncExitStack() as stack:
+            start: Start | None = None
+            with anyio.CancelScope() as queue:
+                live.queued(queue)
+                await stack.enter_async_context(self.admission.place(plan.backend.NAME))
+                start = await stack.enter_async_context(
+                    self.admission.start(plan.backend.NAME, refreshable=plan.refreshable_login)
+                )
+            if start is None or live.cancelled or self.runs.marked(plan.run_id, "cancel"):
+                return self._finish(plan, live, self._reading(plan, live), _never_started(), save)
+            live.stage = "starting"
+            self._prepare(plan)
+            reading = self._reading(plan, live)
+            reading.take([RunStarted(plan.run_id, plan.backend.NAME)])
+            async with self.keeper.running(self._launch(plan, live), [live.lock, *locks]) as process:
+                live.started(process)
+                start.begun.set()
+                ending = await follow(process, reading, start)
+            return self._finish(plan, live, reading, ending, save)
+
+    async def resume(self, plan: Plan, live: LiveRun, save: Saver) -> BaseModel:
+        """Follow a command that another process started, and judge it."""
+        reading = self._reading(plan, live)
+        reading.take([RunStarted(plan.run_id, plan.backend.NAME)])
+        process = Adopted(self.runs.path(plan.run_id))
+        live.started(process)
+        ending = await follow(process, reading, Start())
+        return self._finish(plan, live, reading, ending, save)
+
+    def settle(self, plan: Plan, ending: Ending, save: Saver) -> BaseModel:
+        """Judge a run that ended while nobody watched, from what is on disk."""
+        folder = self.runs.path(plan.run_id)
+        reading = self._reading(plan, None)
+        reading.take([RunStarted(plan.run_id, plan.backend.NAME)])
+        with suppress(FileNotFoundError), (folder / "stdout").open("rb") as stdout:
+            for chunk in chunks(stdout):
+                reading.feed(chunk)
+        reading.end()
+        return self._finish(plan, None, reading, ending, save)
+
+    def _reading(self, plan: Plan, live: LiveRun | None) -> Reading:
+        return Reading(self.runs.path(plan.run_id), plan.backend.reader(plan.turn), live)
+
+    def _prepare(self, plan: Plan) -> None:
+        """Write the files that the command reads."""
+        folder = self.runs.path(plan.run_id)
+        try:
+            plan.turn.scratch.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise storage_error(plan.turn.scratch, error) from error
+        for path, data in plan.command.files.items():
+            write_file(path, data)
+        write_file(folder / "stdin", plan.command.stdin)
+
+    def _launch(self, plan: Plan, live: LiveRun) -> Launch:
+        folder = self.runs.path(plan.run_id)
+        return Launch(
+            folder=folder,
+            argv=plan.command.argv,
+            env=plan.env,
+            cwd=plan.command.cwd,
+            stdin=folder / "stdin",
+            limits=plan.limits,
+            detached=live.handed,
+        )
+
+    def _finish(self, plan: Plan, live: LiveRun | None, reading: Reading, ending: Ending, save: Saver) -> BaseModel:
+        conclusion = conclude(plan, reading.reader, reading.answer, ending)
+        result = conclusion.result
+        try:
+            result.session_id = save(plan, conclusion)
+            self.runs.finish(plan.run_id, result, sync=live is None or live.handed)
+        except ClinvkError as error:
+            result.warnings.append(f"the result could not be saved: {error.failure.message}")
+        reading.take([RunFinished(plan.run_id, result.status, result.error)])
+        reading.close()
+        return result
+
+
+def _never_started() -> Ending:
+    return Ending(reason="cancelled", message="cancelled before it was started")
+
+
+async def follow(process: Supervised | Adopted, reading: Reading, start: Start) -> Ending:
+    """Read the spool as it grows, until the command has ended."""
+    path = reading.folder / "stdout"
+    with ExitStack() as stack:
+        stdout: BinaryIO | None = None
+        while True:
+            await process.news()
+            ending = process.ending
+            if stdout is None and path.exists():
+                stdout = stack.enter_context(path.open("rb"))
+            for chunk in chunks(stdout) if stdout else ():
+                start.settled.set()
+                reading.feed(chunk)
+                await anyio.lowlevel.checkpoint()
+            if ending is not None:
+                reading.end()
+                return ending

@@ -1,0 +1,109 @@
+"""A run that this process drives: what it is doing, who waits for it, and how to stop it."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import anyio
+from pydantic import BaseModel
+
+from clinvk.errors import ClinvkError
+from clinvk.events import Event, TextDelta
+from clinvk.executor.runs import RunRecord
+
+NEWEST_EVENTS = 50
+NEWEST_CHARS = 400
+
+Listener = Callable[[str, str, Event], None]  # run id, backend, event; must not block
+
+
+class Process(Protocol):
+    """What a live run needs of its command."""
+
+    def cancel(self) -> None:
+        """Stop the command and all that it started."""
+        ...
+
+    def detach(self) -> None:
+        """Let the command outlive this process."""
+        ...
+
+
+class LiveRun:
+    """One run from its admission to its result.
+
+    `done` is set once `result` is there and saved. `stage` is queued, starting, running or ended.
+    """
+
+    def __init__(self, record: RunRecord, lock: int) -> None:
+        self.record = record
+        self.lock = lock
+        self.stage = "queued"
+        self.done = anyio.Event()
+        self.result: BaseModel | None = None
+        self.failure: ClinvkError | None = None
+        self.newest: deque[Event] = deque(maxlen=NEWEST_EVENTS)
+        self.newest_text = ""
+        self.listeners: set[Listener] = set()
+        self.children: list[LiveRun] = []
+        self.waiters = 0
+        self.handed = False
+        self.cancelled = False
+        self._process: Process | None = None
+        self._queue: anyio.CancelScope | None = None
+
+    def emit(self, event: Event) -> None:
+        """Show an event to everybody who listens."""
+        self.newest.append(event)
+        if isinstance(event, TextDelta):
+            self.newest_text = (self.newest_text + event.text[-NEWEST_CHARS:])[-NEWEST_CHARS:]
+        self.relay(self.record.id, self.record.backend, event)
+
+    def relay(self, run_id: str, backend: str, event: Event) -> None:
+        """Pass on an event of this run or of a child."""
+        for listener in tuple(self.listeners):
+            listener(run_id, backend, event)
+
+    def queued(self, scope: anyio.CancelScope) -> None:
+        """The run waits inside `scope`; cancelling the run ends the wait."""
+        self._queue = scope
+        if self.cancelled:
+            scope.cancel()
+
+    def started(self, process: Process) -> None:
+        """The command runs; what was asked of the run meanwhile holds for it too."""
+        self._queue = None
+        self._process = process
+        if self.cancelled:
+            process.cancel()
+        elif self.handed:
+            process.detach()
+
+    def cancel(self) -> None:
+        """Stop the run and its children; its result follows, with what was there of the output."""
+        if self.cancelled or self.done.is_set():
+            return
+        self.cancelled = True
+        for child in self.children:
+            child.cancel()
+        if self._process is not None:
+            self._process.cancel()
+        elif self._queue is not None:
+            self._queue.cancel()
+
+    def detach(self) -> None:
+        """Let the run, and its children, outlive this process."""
+        self.handed = True
+        for child in self.children:
+            child.detach()
+        if self._process is not None:
+            self._process.detach()
+
+    def adopt_child(self, child: "LiveRun") -> None:
+        """A child run began; it shares the fate of this one."""
+        self.children.append(child)
+        child.listeners.add(self.relay)
+        if self.cancelled:
+            child.cancel()
+        if self.handed:
+            child.detach()

@@ -1,0 +1,284 @@
+"""The server's side of the keeper: one supervised command as a scope, and the keeper itself as another."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from clinvk.errors import ClinvkError
+from clinvk.events import Ending
+from clinvk.executor import keeper
+
+STOP_SECS = 15.0  # grace of the supervisor, its sweep and a busy machine; then its socket is closed
+FOLLOW_SECS = 0.1  # how often the spool of a run adopted from another process is looked at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of one process: seconds and bytes; `stall_secs` 0 means that silence is allowed."""
+
+    timeout_secs: float
+    stall_secs: float
+    max_output_bytes: int
+    grace_secs: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """One command ready to start: everything resolved, `stdin` a file."""
+
+    folder: Path
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    cwd: Path
+    stdin: Path
+    limits: Limits
+    detached: bool = False
+
+
+class Supervised:
+    """A running command as its server sees it."""
+
+    def __init__(self, control: socket.socket, folder: Path) -> None:
+        self._control = control
+        self._folder = folder
+        self._buffer = b""
+        self.ending: Ending | None = None
+
+    async def news(self) -> None:
+        """Wait until there is new output or the command has ended (then `ending` is set)."""
+        while self.ending is None:
+            await anyio.wait_readable(self._control)
+            if self._receive():
+                return
+
+    def _receive(self) -> bool:
+        try:
+            data = self._control.recv(65536)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            data = b""
+        if not data:
+            self.ending = read_ending(self._folder) or Ending(
+                reason="interrupted", message="the run's keeper process was killed"
+            )
+            return True
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            if line.startswith(b"X "):
+                self.ending = _ending(json.loads(line[2:]), self._folder)
+        return any(line[:1] in (b"P", b"X") for line in lines)
+
+    def cancel(self) -> None:
+        """Ask for the end of the command and of all that it started; returns at once."""
+        self._order(b"C")
+
+    def detach(self) -> None:
+        """Let the command go on when this process goes away."""
+        self._order(b"D")
+
+    def _order(self, order: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self._control.send(order)
+
+
+class Adopted:
+    """A command that another process started and that is still supervised."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._size = 0
+        self.ending: Ending | None = None
+
+    async def news(self) -> None:
+        """Wait until there is new output or the command has ended."""
+        while self.ending is None:
+            alive = supervisor_alive(self._folder)  # before the ending is read, so that none is missed
+            self.ending = read_ending(self._folder)
+            if self.ending is None and not alive:
+                self.ending = Ending(reason="interrupted", message="the run's keeper process was killed")
+            size = _size(self._folder / "stdout")
+            if size != self._size or self.ending is not None:
+                self._size = size
+                return
+            await anyio.sleep(FOLLOW_SECS)
+
+    def cancel(self) -> None:
+        """Ask its supervisor to stop it."""
+        stop(self._folder)
+
+    def detach(self) -> None:
+        """Nothing to do: it already outlived the process that started it."""
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    try:
+        state = json.loads((folder / "keeper.json").read_bytes() or b"{}")
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+
+
+def _ending(raw: dict[str, Any], folder: Path) -> Ending:
+    return Ending(stderr_tail=_tail(folder / "stderr"), **raw)
+
+
+def _tail(path: Path, size: int = 16_384) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - size))
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def read_ending(folder: Path) -> Ending | None:
+    """How the run's command ended, from disk; None while it runs or when its supervisor was killed."""
+    ending = _state(folder).get("ending")
+    return None if ending is None else _ending(ending, folder)
+
+
+def started_at(folder: Path) -> float | None:
+    """When the command was started (Unix time), None when it never was."""
+    return _state(folder).get("started_at")
+
+
+def _supervisor(folder: Path) -> int | None:
+    """The pid of the living supervisor of a run; a recycled pid does not count."""
+    supervisor = _state(folder).get("supervisor")
+    if not supervisor or keeper.start_time(supervisor["pid"]) != supervisor["start"]:
+        return None
+    return int(supervisor["pid"])
+
+
+def supervisor_alive(folder: Path) -> bool:
+    """Whether the run's supervisor lives."""
+    return _supervisor(folder) is not None
+
+
+def stop(folder: Path) -> bool:
+    """Tell the run's supervisor, whoever started it, to end the run; False when there is none."""
+    pid = _supervisor(folder)
+    if pid is None:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    return True
+
+
+class Keeper:
+    """The keeper process of one server; started again if something killed it."""
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the keeper now (about 20 ms), so that the first run need not wait for it."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", keeper.__file__, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self._socket = ours
+
+    def close(self) -> None:
+        """Let the keeper go: attached runs are stopped, detached ones stay, heirs are started."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        if self._process is not None:
+            self._process.poll()
+            self._process.returncode = self._process.returncode or 0  # it may outlive us: no ResourceWarning
+
+    def _send(self, request: Mapping[str, Any], fds: Sequence[int]) -> None:
+        for _ in range(2):
+            if self._socket is None:
+                self.start()
+            assert self._socket is not None
+            try:
+                keeper.send(self._socket, request, fds)
+            except (BrokenPipeError, ConnectionResetError):
+                self._socket.close()
+                self._socket = None
+                if self._process is not None:
+                    self._process.poll()
+            else:
+                return
+        raise ClinvkError("spawn_failed", "the keeper process cannot be reached", hint="try again")
+
+    @asynccontextmanager
+    async def running(self, launch: Launch, locks: Sequence[int] = ()) -> AsyncIterator[Supervised]:
+        """A command under supervision; leaving the scope early ends it, unless it was detached.
+
+        `locks` are open descriptors that stay open until the last process of the run is dead.
+        """
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                self._send(
+                    {
+                        "do": "spawn",
+                        "folder": str(launch.folder),
+                        "argv": list(launch.argv),
+                        "env": dict(launch.env),
+                        "cwd": str(launch.cwd),
+                        "stdin": str(launch.stdin),
+                        "detached": launch.detached,
+                        "timeout_secs": launch.limits.timeout_secs,
+                        "stall_secs": launch.limits.stall_secs,
+                        "max_output_bytes": launch.limits.max_output_bytes,
+                        "grace_secs": launch.limits.grace_secs,
+                    },
+                    [theirs.fileno(), *locks],
+                )
+            ours.setblocking(False)
+            yield Supervised(ours, launch.folder)
+
+    def set_heir(self, key: str, argv: Sequence[str], log: Path, locks: Sequence[int]) -> None:
+        """Have `argv` started, holding `locks`, when this process is gone without having disowned it."""
+        request = {"do": "heir", "key": key, "argv": list(argv), "env": dict(os.environ), "log": str(log)}
+        self._send(request, locks)
+
+    def disown(self, key: str) -> None:
+        """Forget an heir whose work is done."""
+        self._send({"do": "disown", "key": key}, ())
+
+
+@contextmanager
+def keeping() -> Iterator[Keeper]:
+    """A keeper for the time of the scope."""
+    kept = Keeper()
+    kept.start()
+    try:
+        yield kept
+    finally:
+        kept.close()
+
+
+def now() -> float:
+    """Unix time; one place, so that records agree."""
+    return time.time()

@@ -1,0 +1,268 @@
+"""Runs on disk: one folder each, readable with any text tool.
+
+    request.json   the record: what was asked, of whom, and what is needed to read the output again
+    stdout, stderr, keeper.json, stdin   written by the keeper and for it
+    events.jsonl   the unified events, one per line
+    output.txt     the whole answer, where it is longer than what result.json holds
+    result.json    the result; once it is there the run has ended and nothing of it changes any more
+    handed, read, cancel   empty marks: its id was given out; its result was fetched; its end was asked for
+    run.lock       held by whoever drives the run, and by its keeper
+
+A run is running exactly when it has no result and its lock is held.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from clinvk.errors import ClinvkError
+
+RunKind = Literal["prompt", "parallel", "chain", "compare"]
+Mark = Literal["handed", "read", "cancel"]
+
+
+class RunRecord(BaseModel):
+    """What was asked and what is needed to judge the output; written once, before anything starts."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str
+    kind: RunKind
+    created_at: float
+    client: str = ""
+    parent_id: str | None = None
+    position: int | None = None
+    name: str | None = None
+    backend: str = ""
+    model: str | None = None
+    workdir: str = ""
+    session_id: str | None = None
+    title: str = ""
+    fingerprint: str = ""
+    request: dict[str, Any] = Field(default_factory=dict)
+    plan: dict[str, Any] = Field(default_factory=dict)
+
+
+class RunState(BaseModel):
+    """One run as it is now."""
+
+    record: RunRecord
+    status: Literal["completed", "failed", "cancelled", "running", "interrupted", "unsettled"]
+    unread: bool
+    result: dict[str, Any] | None = None
+
+
+def storage_error(path: Path, error: OSError) -> ClinvkError:
+    """The error for a folder that cannot be written."""
+    return ClinvkError(
+        "internal",
+        f"cannot write to {path}: {error.strerror or error}",
+        hint="free some space there, or point CLINVK_HOME at a folder that can be written",
+        details={"path": str(path), "errno": error.errno},
+    )
+
+
+def write_file(path: Path, data: bytes, *, sync: bool = False) -> None:
+    """Replace a file as a whole: readers see the old bytes or the new ones, never a part.
+
+    Raises: ClinvkError(internal) when it cannot be written; the old file is then untouched.
+    """
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            if sync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        beside.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
+        raise storage_error(path, error) from error
+
+
+class RunStore:
+    """The runs under one home."""
+
+    def __init__(self, home: Path) -> None:
+        self.folder = home / "runs"
+        self._finished: dict[str, RunState] = {}
+
+    def path(self, run_id: str) -> Path:
+        """The folder of a run."""
+        return self.folder / run_id
+
+    def create(self, record: RunRecord) -> int:
+        """Make the run's folder and record; the open descriptor holds its lock until it is closed."""
+        folder = self.path(record.id)
+        try:
+            folder.mkdir(mode=0o700, parents=True)
+            lock = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise storage_error(folder, error) from error
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            self.write_record(record)
+        except ClinvkError:
+            os.close(lock)
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return lock
+
+    def write_record(self, record: RunRecord) -> None:
+        """Write the record anew (before its command starts, when more is known)."""
+        write_file(self.path(record.id) / "request.json", record.model_dump_json().encode())
+
+    @contextmanager
+    def owned(self, run_id: str) -> Iterator[int | None]:
+        """The lock of a run nobody drives, None while somebody does."""
+        try:
+            lock = os.open(self.path(run_id) / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise storage_error(self.path(run_id), error) from error
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield None
+            else:
+                yield lock
+        finally:
+            os.close(lock)
+
+    def is_driven(self, run_id: str) -> bool:
+        """Whether some living process drives the run."""
+        try:
+            lock = os.open(self.path(run_id) / "run.lock", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            # a shared lock, so that two readers asking at once do not take each other for the driver
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
+
+    def mark(self, run_id: str, mark: Mark) -> None:
+        """Set a mark; setting it again changes nothing."""
+        with suppress(FileExistsError):
+            try:
+                os.close(os.open(self.path(run_id) / mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            except FileExistsError:
+                raise
+            except OSError as error:
+                raise storage_error(self.path(run_id), error) from error
+        if mark == "read" and run_id in self._finished:
+            self._finished[run_id].unread = False
+
+    def marked(self, run_id: str, mark: Mark) -> bool:
+        """Whether a mark is set."""
+        return (self.path(run_id) / mark).exists()
+
+    def finish(self, run_id: str, result: BaseModel, *, sync: bool) -> None:
+        """Save the result; from here on the run has ended."""
+        write_file(self.path(run_id) / "result.json", result.model_dump_json().encode(), sync=sync)
+
+    def resolve(self, prefix: str) -> str:
+        """The id that `prefix` begins. Raises ClinvkError(run_not_found), or invalid_request when several do."""
+        found = [run_id for run_id in self.ids() if run_id.startswith(prefix)] if prefix.isalnum() else []
+        if prefix in found:
+            return prefix
+        if not found:
+            raise ClinvkError(
+                "run_not_found",
+                f"no run {prefix!r}",
+                hint="runs(action='list') shows the runs that are kept",
+                details={"run_id": prefix},
+            )
+        if len(found) > 1:
+            shown = ", ".join(sorted(found)[:5])
+            raise ClinvkError(
+                "invalid_request",
+                f"run_id {prefix!r} is ambiguous: {shown}",
+                hint="give more characters of it",
+            )
+        return found[0]
+
+    def ids(self) -> list[str]:
+        """The ids of all runs, in no order."""
+        try:
+            return [entry.name for entry in os.scandir(self.folder) if not entry.name.startswith(".")]
+        except FileNotFoundError:
+            return []
+
+    def record(self, run_id: str) -> RunRecord:
+        """The record of a run. Raises ClinvkError(run_not_found) also when it is damaged."""
+        try:
+            return RunRecord.model_validate_json((self.path(run_id) / "request.json").read_bytes())
+        except (OSError, ValidationError) as error:
+            raise ClinvkError(
+                "run_not_found", f"the record of run {run_id!r} is missing or damaged: {self.path(run_id)}"
+            ) from error
+
+    def result(self, run_id: str) -> dict[str, Any] | None:
+        """The saved result, None while there is none."""
+        try:
+            result = json.loads((self.path(run_id) / "result.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return result if isinstance(result, dict) else None  # pyright: ignore[reportUnknownVariableType]
+
+    def state(self, run_id: str) -> RunState:
+        """The run as it is now; `unsettled` means that it ended without anybody writing its result."""
+        known = self._finished.get(run_id)
+        if known is not None:
+            known.unread = known.unread and not self.marked(run_id, "read")
+            return known
+        record = self.record(run_id)
+        driven = self.is_driven(run_id)  # before the result is looked for: a run may end in between
+        result = self.result(run_id)
+        if result is None:
+            return RunState(record=record, status="running" if driven else "unsettled", unread=True)
+        state = RunState(record=record, status=result["status"], unread=not self.marked(run_id, "read"), result=result)
+        self._finished[run_id] = self._light(state)
+        return state
+
+    @staticmethod
+    def _light(state: RunState) -> RunState:
+        """What a listing needs of a finished run; requests and answers stay on disk."""
+        kept = {"error", "duration_ms", "total_duration_ms", "cost_usd", "output_chars", "model"}
+        result = {key: value for key, value in (state.result or {}).items() if key in kept}
+        return state.model_copy(
+            update={"record": state.record.model_copy(update={"request": {}, "plan": {}}), "result": result}
+        )
+
+    def children(self, run_id: str) -> list[str]:
+        """The child runs of a parallel, chain or compare run, in order."""
+        try:
+            listing = (self.path(run_id) / "children").read_text(encoding="utf-8").split()
+        except FileNotFoundError:
+            return []
+        return list(dict.fromkeys(listing))
+
+    def add_child(self, run_id: str, child_id: str) -> None:
+        """Note a child of a run, in the order in which they are started."""
+        try:
+            with (self.path(run_id) / "children").open("a", encoding="utf-8") as listing:
+                listing.write(f"{child_id}\n")
+        except OSError as error:
+            raise storage_error(self.path(run_id), error) from error
+
+    def delete(self, run_id: str) -> None:
+        """Remove a run and all that belongs to it."""
+        self._finished.pop(run_id, None)
+        shutil.rmtree(self.path(run_id), ignore_errors=True)
