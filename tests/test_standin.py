@@ -90,9 +90,7 @@ def test_the_queue_goes_before_the_default_and_the_request_before_both(api: str)
     def reply_to(request: Recorded) -> Reply | None:
         return Answer("chosen", deltas=1) if len(standin.questions) == 3 else None
 
-    with serving(
-        Script(Answer("default", deltas=1), queue=[Answer("queued", deltas=1)], reply_to=reply_to)
-    ) as standin:
+    with serving(Script(Answer("default", deltas=1), queue=[Answer("queued", deltas=1)], reply_to=reply_to)) as standin:
         answers = [ask(standin.url, api) for _ in range(3)]
     for word, answer in zip(("queued", "default", "chosen"), answers, strict=True):
         assert f'"{word}"' in answer
@@ -110,9 +108,7 @@ def test_an_http_error_has_its_status_its_message_and_its_waiting_time(api: str)
 
 @pytest.mark.parametrize("api", QUESTIONS)
 def test_a_stream_can_stop_without_its_ending_or_break_with_an_error(api: str) -> None:
-    with serving(
-        Script(queue=[Answer("abc", broken="no_end"), Answer("abc", broken="error_event")])
-    ) as standin:
+    with serving(Script(queue=[Answer("abc", broken="no_end"), Answer("abc", broken="error_event")])) as standin:
         whole_text = ask(standin.url, api)
         with_error = ask(standin.url, api)
     assert ENDINGS[api] not in whole_text + with_error
@@ -172,17 +168,13 @@ def test_a_refusing_address_refuses() -> None:
         ask(url, "openai")
 
 
-def test_a_missing_tool_fails_and_says_how_to_install_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_tool_fails_and_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLINVK_TEST_NPM", str(tmp_path))
     with pytest.raises(MissingToolError, match="npm install"):
         cli_path("codex")
 
 
-def test_a_tool_of_another_version_than_the_pin_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tool_of_another_version_than_the_pin_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "node_modules" / "node" / "package.json"
     package.parent.mkdir(parents=True)
     package.write_text('{"version": "1.2.3"}', encoding="utf-8")

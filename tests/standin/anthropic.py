@@ -115,7 +115,9 @@ def _stop(answer: Answer, blocks: list[Json]) -> str:
 
 def _blocks(answer: Answer, request: Recorded) -> list[Json]:
     """Text, then tools; a structured answer is a call of the tool that Claude Code adds for it."""
-    blocks: list[Json] = [{"type": "text", "text": answer.text}] if answer.text else []
+    thoughts: Json = {"type": "thinking", "thinking": answer.thinking, "signature": "c2lnbmVk"}
+    blocks: list[Json] = [thoughts] if answer.thinking else []
+    blocks += [{"type": "text", "text": answer.text}] if answer.text else []
     calls: list[Call] = list(answer.calls)
     offered = {tool.get("name") for tool in request.body.get("tools", [])}
     if answer.structured is not None and "StructuredOutput" in offered:
@@ -140,12 +142,19 @@ def _tool(call: Call) -> tuple[str, Json]:
 
 
 def _bare(block: Json) -> Json:
-    key: Json = {"text": ""} if block["type"] == "text" else {"input": {}}
-    return block | key
+    empty: dict[str, Json] = {
+        "text": {"text": ""},
+        "thinking": {"thinking": "", "signature": ""},
+        "tool_use": {"input": {}},
+    }
+    return block | empty[block["type"]]
 
 
 def _deltas(block: Json, count: int) -> list[Json]:
     if block["type"] == "text":
         return [{"type": "text_delta", "text": piece} for piece in pieces(block["text"], count)]
+    if block["type"] == "thinking":
+        thoughts: Json = {"type": "thinking_delta", "thinking": block["thinking"]}
+        return [thoughts, {"type": "signature_delta", "signature": block["signature"]}]
     encoded = json.dumps(block["input"])
     return [{"type": "input_json_delta", "partial_json": piece} for piece in pieces(encoded, count)]

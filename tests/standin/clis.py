@@ -52,9 +52,7 @@ def cli_path(name: str) -> Path:
         raise MissingToolError(f"{name} is not in {modules}; {_REMEDY}")
     found = _read(package / "package.json")["version"]
     if found != pinned_version(name):
-        raise MissingToolError(
-            f"{name} in {modules} is {found}, the pin is {pinned_version(name)}; {_REMEDY}"
-        )
+        raise MissingToolError(f"{name} in {modules} is {found}, the pin is {pinned_version(name)}; {_REMEDY}")
     return path
 
 

@@ -75,7 +75,8 @@ def _event(data: Json) -> bytes:
 
 def _parts(answer: Answer, count: int) -> list[Json]:
     text = answer.text if answer.structured is None else json.dumps(answer.structured)
-    parts: list[Json] = [{"text": piece} for piece in pieces(text, count)]
+    parts: list[Json] = [{"text": answer.thinking, "thought": True}] if answer.thinking else []
+    parts += [{"text": piece} for piece in pieces(text, count)]
     return parts + [{"functionCall": _tool(call)} for call in answer.calls]
 
 

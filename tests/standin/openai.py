@@ -119,6 +119,9 @@ def _usage(usage: Usage) -> Json:
 def _items(answer: Answer, request: Recorded) -> list[Json]:
     text = answer.text if answer.structured is None else json.dumps(answer.structured)
     items: list[Json] = []
+    if answer.thinking:
+        summary: Json = {"type": "summary_text", "text": answer.thinking}
+        items.append({"type": "reasoning", "id": _identity("rs"), "summary": [summary]})
     if text:
         kind = "refusal" if answer.stop == "refusal" else "output_text"
         content: Json = {"type": kind, "text": text, "annotations": []}

@@ -59,7 +59,7 @@ Call = Shell | WriteFile | CallTool
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A turn of the model: text in `deltas` pieces, then tool calls.
+    """A turn of the model: thoughts, text in `deltas` pieces, then tool calls.
 
     `hold` waits for `Standin.release()` before the headers or after the first delta. `broken` spoils the
     stream after the first delta (`cut`, `error_event`) or leaves its ending out (`no_end`). `structured` is
@@ -68,6 +68,7 @@ class Answer:
 
     text: str = "The answer is 42."
     deltas: int = 3
+    thinking: str = ""
     calls: tuple[Call, ...] = ()
     structured: Any = None
     usage: Usage = Usage()
