@@ -1,0 +1,52 @@
+"""Reads a configuration file into leaves: key, value, line. Knows the tree of keys, not what values mean.
+
+Every fault of the text is a `Problem` with its line; nothing that a file can contain raises anything else.
+"""
+
+from pathlib import Path
+
+from clinvk.config.leaves import Document, Tree
+
+MAX_BYTES = 1024 * 1024
+
+
+def read(path: Path, tree: Tree, *, required: bool) -> Document:
+    """The document at `path`; an empty one when there is no such file and none is required."""
+    document = Document(path)
+    try:
+        data = path.read_bytes() if path.stat().st_size <= MAX_BYTES else None
+    except FileNotFoundError:
+        if required:
+            document.complain("there is no such file", None)
+        return document
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        document.complain(f"cannot be read: {reason}", None)
+        return document
+    if data is None:
+        document.complain(f"is larger than {MAX_BYTES} bytes", None)
+        return document
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        document.complain("is not valid UTF-8", data.count(b"\n", 0, error.start) + 1)
+        return document
+    return parse(text, path, tree)
+
+
+def parse(text: str, path: Path, tree: Tree) -> Document:
+    """The document that a text is."""
+    from clinvk.config import nodes  # without a file nothing needs yaml
+
+    document = Document(path)
+    nodes.walk(text, tree, document)
+    return document
+
+
+def value_of(text: str) -> object:
+    """The value that a text is in YAML, the text itself where it is none. For environment variables."""
+    from clinvk.config import nodes
+
+    document = Document(Path())
+    value = nodes.value(text, document)
+    return text if document.problems else value
