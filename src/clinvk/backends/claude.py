@@ -45,9 +45,7 @@ ENVIRONMENT = (
 CAPABILITIES = Capabilities(
     approval_modes=("default", "auto", "none"),
     sandbox_modes=("default", "read-only", "workspace", "full"),
-    options=frozenset(
-        {"model", "system_prompt", "max_turns", "ephemeral", "images", "output_schema", "allowed_tools"}
-    ),
+    options=frozenset({"model", "system_prompt", "max_turns", "ephemeral", "images", "output_schema", "allowed_tools"}),
     streams_text=True,
     extra_flags=("--effort", "--fallback-model", "--max-budget-usd", "--disallowedTools", "--betas"),
     notes={

@@ -1,7 +1,8 @@
 """Reads Claude Code's `--output-format stream-json --verbose --include-partial-messages`.
 
 Text comes from the API's own stream events; a message that was not streamed (a fallback after a broken stream,
-or one that the CLI wrote itself) comes whole. The `result` event decides, not its `subtype` and not the exit code alone.
+or one that the CLI wrote itself) comes whole. The `result` event decides, not its `subtype` and not the exit
+code alone.
 """
 
 from collections import OrderedDict
@@ -174,6 +175,8 @@ class ClaudeReader:
     def _assistant(self, data: JsonObject) -> list[Event]:
         message = object_of(data, "message")
         identity = text_of(message, "id")
+        if text_of(data, "error"):
+            return []  # the CLI puts an API error into words; `result` has it as an error
         own = not data.get("parent_tool_use_id")
         if own:
             self._note_model(message)
@@ -230,7 +233,7 @@ class ClaudeReader:
             model=self._model or None,
             stop_reason=text_of(result, "stop_reason") or None,
             structured_output=result.get("structured_output"),
-            usage=_usage(object_of(result, "usage")),
+            usage=_usage(result),
             cost_usd=self._cost(result),
             warnings=(*self._notes.all(), *self._denied.all()),
         )
@@ -244,18 +247,11 @@ class ClaudeReader:
             return failures.start_failure(ADVICE, ending.stderr_tail, ending.exit_code)
         if _failed(result) or ending.exit_code != 0:
             return self._told(result, ending)
-        asked = self._turn.resume_id
-        if asked and self._session != asked:
-            return failures.lost(ADVICE, asked, self._session or "no session")
-        return self._unproven(result)
-
-    def _unproven(self, result: JsonObject) -> Failure | None:
         structured = result.get("structured_output")
         if self._turn.output_schema is not None and structured is None:
             return failures.mismatch(ADVICE, "it gave none")
-        if not self._last_chars and not self._worked and structured is None:
-            return failures.empty(ADVICE)
-        return None
+        answered = bool(self._last_chars) or self._worked or structured is not None
+        return failures.unproven(ADVICE, asked=self._turn.resume_id, given=self._session, answered=answered)
 
     def _told(self, result: JsonObject, ending: Ending) -> Failure:
         """The failure that a `result` event tells."""
@@ -276,7 +272,9 @@ class ClaudeReader:
                 "Claude Code stopped at the cost limit",
                 hint="raise --max-budget-usd, or continue the session",
             )
-        errors = "; ".join(shorten(each) for each in list_of(result, "errors")[:5])
+        errors = "; ".join(
+            shorten(each) for each in list_of(result, "errors")[:5] if not str(each).startswith("[ede_diagnostic]")
+        )
         message = self._result_text or errors or failures.said(ending.stderr_tail)
         if text_of(result, "stop_reason") == "refusal":
             return failures.failure(
@@ -288,7 +286,7 @@ class ClaudeReader:
         if result.get("is_error") is not True and subtype == "success" and len(self._denied):
             return failures.blocked(ADVICE, self._denied.all())
         if not message:
-            message = f"Claude Code exited with code {ending.exit_code} after a result without an error"
+            message = f"Claude Code stopped in the middle of its work ({subtype}, exit code {ending.exit_code})"
         return failures.classify(ADVICE, message, count_of(result, "api_error_status"))
 
     def _cost(self, result: JsonObject) -> float | None:
@@ -305,8 +303,11 @@ def _failed(result: JsonObject) -> bool:
     return result.get("is_error") is True or result.get("subtype") != "success"
 
 
-def _usage(usage: JsonObject) -> TokenUsage:
+def _usage(result: JsonObject) -> TokenUsage:
     """Claude counts cached input apart; in ours it is part of the input."""
+    if text_of(result, "subtype") in ("error_max_budget_usd", "error_during_execution"):
+        return TokenUsage()  # it reports zeros there
+    usage = object_of(result, "usage")
     fresh = count_of(usage, "input_tokens")
     read = count_of(usage, "cache_read_input_tokens")
     written = count_of(usage, "cache_creation_input_tokens")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from clinvk.backends.lines import shorten
+from clinvk.backends.lines import EMPTY, count_of, object_of, parse, shorten, text_of
 from clinvk.errors import RETRYABLE, ErrorCode, Failure
 from clinvk.events import Ending
 
@@ -104,7 +104,7 @@ _RATE = re.compile(r"rate[_ -]?limit|too many requests|resource_exhausted|\b429\
 _MODEL = re.compile(
     r"model[^.\n]{0,120}(not found|does not exist|not exist|not supported|may not exist|unknown|invalid"
     r"|not available|no access)|(unknown|invalid|unsupported|no such) model|models/\S+ is not found"
-    r"|issue with the selected model|model_not_found|not_found_error",
+    r"|issue with the selected model|model_not_found|not_found_error|^\W*(API Error: )?model: \S+\W*$",
     re.IGNORECASE,
 )
 _SESSION = re.compile(
@@ -113,14 +113,17 @@ _SESSION = re.compile(
     re.IGNORECASE,
 )
 _FLAG = re.compile(
-    r"unknown (?:option|argument|flag)s?:?|unexpected argument|unrecognized (?:option|argument)|invalid value"
-    r"|argument [^\n]{0,60} is invalid|not enough arguments|unknown variant|cannot be used with",
+    r"^(?:error: )?(?:unknown (?:option|argument|flag)s?|unexpected argument|unrecognized (?:option|argument)"
+    r"|invalid (?:value|option|argument)s?|option '[^']{0,80}' argument|not enough arguments"
+    r"|[^\n]{0,80}cannot be used with)",
     re.IGNORECASE,
 )
-_FLAG_NAME = re.compile(r"--?[A-Za-z][\w-]*")
+_FLAG_NAME = re.compile(
+    r"(?<![\w-])--?[A-Za-z][\w-]*|(?<=unknown argument: )\w[\w-]*|(?<=unknown arguments: )\w[\w-]*", re.IGNORECASE
+)
 _TRANSIENT = re.compile(
-    r"overloaded|at capacity|server error|internal error|bad gateway|unavailable|connection|network"
-    r"|timed? ?out|stream (disconnected|closed|ended|error)|econn|socket|terminated|fetch failed|dns|exceeded retry",
+    r"overloaded|at capacity|high demand|temporar|transient|server error|internal error|bad gateway|unavailable"
+    r"|connection|network|timed? ?out|stream (disconnected|closed|ended|error)|econn|socket|terminated|fetch failed|dns|exceeded retry",
     re.IGNORECASE,
 )
 _STATUS = re.compile(r"(?:status|code|error|http)\W{0,6}(?:code\W{0,3})?([45]\d\d)\b", re.IGNORECASE)
@@ -144,6 +147,20 @@ def retry_after(text: str) -> float | None:
     return float(found[1]) * factor
 
 
+def unwrapped(message: str) -> tuple[str, int | None]:
+    """An API's error object inside a message as its plain text, and its HTTP status where it names one."""
+    start, end = message.find("{"), message.rfind("}")
+    told = parse(message[start : end + 1].encode("utf-8", "replace")) if 0 <= start < end else None
+    error = object_of(told or EMPTY, "error")
+    text = text_of(error, "message")
+    if not text:
+        return message, None
+    code = count_of(error, "code")
+    kind = text_of(error, "status", "type")
+    plain = f"{text} ({kind})" if kind and kind not in text else text
+    return plain, code if code and 400 <= code < 600 else None
+
+
 def status_in(text: str) -> int | None:
     """The HTTP status that an error text names."""
     found = _STATUS.search(text)
@@ -152,12 +169,11 @@ def status_in(text: str) -> int | None:
 
 def classify(advice: Advice, message: str, status: int | None = None) -> Failure:
     """What an error that the backend's model or service gave means; `status` is the HTTP one, if told."""
-    status = status if status is not None else status_in(message)
+    message, told = unwrapped(message)
+    status = next((each for each in (status, told, status_in(message)) if each is not None), None)
     details: dict[str, Any] = {} if status is None else {"http_status": status}
     code, hint = _meaning(advice, message, status)
-    made = failure(
-        advice, code, message or f"{advice.title} failed without a message", hint=hint, details=details
-    )
+    made = failure(advice, code, message or f"{advice.title} failed without a message", hint=hint, details=details)
     if code in ("rate_limited", "quota_exhausted"):
         made = replace(made, retry_after_secs=retry_after(message))
     if code == "backend_error" and ((status or 0) >= 500 or status == 408 or _TRANSIENT.search(message)):
@@ -184,36 +200,41 @@ def _meaning(advice: Advice, message: str, status: int | None) -> tuple[ErrorCod
 
 def start_failure(advice: Advice, stderr: str, exit_code: int | None) -> Failure:
     """What a backend that gave no result at all means, from what it wrote on stderr."""
-    message = said(stderr)
     details = {"exit_code": exit_code}
-    if _FLAG.search(message):
-        return rejected_flag(advice, message)
-    if not message:
-        text = f"{advice.title} exited with code {exit_code} and said nothing"
-        if exit_code == 0:
-            text = f"{advice.title} ended without a final result"
-            return failure(advice, "output_unreadable", text, hint=advice.update, details=details)
-        return failure(advice, "backend_error", text, hint="run the CLI by hand to see why", details=details)
-    made = classify(advice, message)
-    return replace(made, details={**made.details, **details})
+    rejected = next((line.strip() for line in stderr.splitlines() if _FLAG.match(line)), "")
+    if rejected:
+        return rejected_flag(advice, rejected)
+    message = said(stderr)
+    if message:
+        made = classify(advice, message)
+        return replace(made, details={**made.details, **details})
+    if exit_code == 0:
+        text = f"{advice.title} ended without a final result"
+        return failure(advice, "output_unreadable", text, hint=advice.update, details=details)
+    text = f"{advice.title} exited with code {exit_code} and said nothing"
+    hint = "run the CLI by hand to see why"
+    if exit_code is not None and exit_code > 128:
+        text = f"{advice.title} was ended from outside by signal {exit_code - 128}"
+        hint = "the system may be short of memory; try again"
+    return failure(advice, "backend_error", text, hint=hint, details=details)
 
 
 def rejected_flag(advice: Advice, message: str) -> Failure:
     """A flag or value of ours that the installed version does not know."""
-    flag = _FLAG_NAME.search(message)
-    named = f" {flag[0]}" if flag else ""
+    found = _FLAG_NAME.search(message)
+    flag = "--" + found[0].lstrip("-") if found else None
     return failure(
         advice,
         "backend_changed",
-        f"the installed {advice.title} does not accept{named or ' an option'}: {message}",
+        f"the installed {advice.title} does not accept {flag or 'an option'}: {message}",
         hint=f"{advice.update}; or update clinvk, or leave out the option that needs it",
-        details={"flag": flag[0] if flag else None},
+        details={"flag": flag},
     )
 
 
 _NOISE = re.compile(
     r"^(warning:|\(node:|reading (additional input|prompt) from stdin|ripgrep is not available|\s+at |usage:|"
-    r"for more information|\d{4}-\d\d-\d\dt\S+ +warn|loaded cached credentials|for security)",
+    r"for more information|tip:|\[startup\]|\d{4}-\d\d-\d\dt\S+ +warn|loaded cached credentials|for security)",
     re.IGNORECASE,
 )
 
@@ -222,6 +243,13 @@ def said(stderr: str) -> str:
     """The lines of `stderr` that tell something, without warnings and stack traces; at most eight."""
     kept = [line.strip() for line in stderr.splitlines() if line.strip() and not _NOISE.match(line)]
     return shorten("\n".join(kept[-8:]), MESSAGE_CHARS)
+
+
+def unproven(advice: Advice, *, asked: str | None, given: str, answered: bool) -> Failure | None:
+    """What is wrong with a run that says of itself that it went well: another session, or nothing done at all."""
+    if asked and given != asked:
+        return lost(advice, asked, given or "no session")
+    return None if answered else empty(advice)
 
 
 def empty(advice: Advice) -> Failure:

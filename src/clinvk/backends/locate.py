@@ -52,9 +52,7 @@ def search_path(environ: Mapping[str, str], home: Path) -> str:
     return os.pathsep.join(folders)
 
 
-def _configured(
-    backend: Backend, command: str | Sequence[str], places: list[_Place], home: Path
-) -> Installation:
+def _configured(backend: Backend, command: str | Sequence[str], places: list[_Place], home: Path) -> Installation:
     try:
         words = shlex.split(command) if isinstance(command, str) else list(command)
     except ValueError as error:
@@ -151,9 +149,7 @@ def _newest_first(folder: Path) -> list[Path]:
         versions = list(folder.iterdir())
     except OSError:
         return []
-    return sorted(
-        versions, key=lambda path: [int(part) for part in re.findall(r"\d+", path.name)], reverse=True
-    )
+    return sorted(versions, key=lambda path: [int(part) for part in re.findall(r"\d+", path.name)], reverse=True)
 
 
 _VARIABLES = (

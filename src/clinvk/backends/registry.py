@@ -2,12 +2,15 @@
 
 import difflib
 
-from clinvk.backends import claude
+from clinvk.backends import claude, codex, gemini, offline
 from clinvk.backends.base import Backend
 from clinvk.errors import ClinvkError
 
 BACKENDS: dict[str, Backend] = {
     claude.NAME: claude,
+    codex.NAME: codex,
+    gemini.NAME: gemini,
+    offline.NAME: offline,
 }
 
 

@@ -51,19 +51,20 @@ def media_type(backend: str, path: Path, max_bytes: int) -> str:
     """The media type of an image that exists, can be read and is not too big."""
     kind = IMAGE_TYPES.get(path.suffix.lower())
     if kind is None:
-        raise _bad_file(backend, path, f"is no image; accepted: {', '.join(IMAGE_TYPES)}")
+        raise bad_file(backend, path, f"is no image; accepted: {', '.join(IMAGE_TYPES)}")
     try:
         if not path.is_file():
-            raise _bad_file(backend, path, "does not exist or is no file")
+            raise bad_file(backend, path, "does not exist or is no file")
         size = path.stat().st_size
     except OSError as error:
-        raise _bad_file(backend, path, f"cannot be read: {error.strerror}") from error
+        raise bad_file(backend, path, f"cannot be read: {error.strerror}") from error
     if size > max_bytes:
-        raise _bad_file(backend, path, f"has {size:,} bytes; at most {max_bytes:,} are accepted")
+        raise bad_file(backend, path, f"has {size:,} bytes; at most {max_bytes:,} are accepted")
     return kind
 
 
-def _bad_file(backend: str, path: Path, why: str) -> ClinvkError:
+def bad_file(backend: str, path: Path, why: str) -> ClinvkError:
+    """The error for a file that cannot be given to the backend."""
     return ClinvkError(
         "invalid_request",
         f"file {str(path)!r} {why}",
