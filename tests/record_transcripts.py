@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,12 +26,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 from standin.clis import cli_path, npm_folder, pinned_version
 from standin.environment import KEY, MODELS, cli_environment
 from standin.script import Answer, Garbage, HttpError, Reply, Script, Shell, WriteFile
-from standin.server import Standin, refusing, serving
+from standin.server import refusing, serving
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
 BACKENDS = ("claude", "codex", "gemini")
 PROMPT = "What is the answer to the ultimate question?"
 TIMEOUT_SECONDS = 90
+# Gemini waits 5 s before each retry and prints nothing about it on stdout.
+RETRIES = {"claude": 2, "codex": 1, "gemini": 0}
+# What stdout shows once the model's answer has begun (Codex shows nothing of it before its end).
+BEGUN = {"claude": '"text_delta"', "codex": "turn.started", "gemini": '"delta":true'}
 SCHEMA = {
     "type": "object",
     "properties": {"answer": {"type": "integer"}},
@@ -39,6 +44,7 @@ SCHEMA = {
 }
 
 Flags = dict[str, tuple[str, ...]]
+Replies = Callable[[str, Path], tuple[Reply, ...]]  # of a backend, in a working directory
 ALL: Flags = dict.fromkeys(BACKENDS, ())
 
 
@@ -46,34 +52,41 @@ ALL: Flags = dict.fromkeys(BACKENDS, ())
 class Case:
     """One recording: what the model does, and the flags of each backend that takes part."""
 
-    replies: Callable[[Path], tuple[Reply, ...]]
+    replies: Replies
     flags: Flags = field(default_factory=lambda: ALL)
-    resume: bool = False
+    before: bool = False  # a plain turn goes before,
+    resume: bool = False  # which this one resumes
     refuse: bool = False
     logged_out: bool = False
     send: signal.Signals | None = None
 
 
-def says(*replies: Reply) -> Callable[[Path], tuple[Reply, ...]]:
+def says(*replies: Reply) -> Replies:
     """Replies that need no path."""
-    return lambda _: replies
+
+    def the_same(_: str, __: Path) -> tuple[Reply, ...]:
+        return replies
+
+    return the_same
 
 
-def both_tools(work: Path) -> tuple[Reply, ...]:
+def both_tools(_: str, work: Path) -> tuple[Reply, ...]:
     """A command and a file in one step, then the answer."""
+    # One delta each: a path that is cut in two cannot be scrubbed.
     calls = (
         Shell("echo to-stdout; echo to-stderr >&2; printf made > made.txt"),
         WriteFile(str(work / "written.txt"), "first\nsecond\n"),
     )
-    return (Answer("I will do both.", calls=calls), Answer("Both files are there."))
+    return (Answer("I will do both.", calls=calls, deltas=1), Answer("Both files are there."))
 
 
-def only_shell(_: Path) -> tuple[Reply, ...]:
+def only_shell(_: str, work: Path) -> tuple[Reply, ...]:
     """A command that changes something, then the answer."""
-    return (Answer("Trying.", calls=(Shell("touch forbidden.txt"),)), Answer("I was not allowed to."))
+    touch = Shell(f"touch {work}/forbidden.txt")
+    return (Answer("Trying.", calls=(touch,), deltas=1), Answer("I was not allowed to."))
 
 
-def endless_tools(_: Path) -> tuple[Reply, ...]:
+def endless_tools(*_: object) -> tuple[Reply, ...]:
     """The model never comes to an end."""
     return tuple(Answer("Again.", calls=(Shell("echo again"),)) for _ in range(9))
 
@@ -84,12 +97,52 @@ MAY_WRITE: Flags = {
     "gemini": ("--approval-mode=yolo",),
 }
 NOWHERE = str(uuid.UUID(int=7, version=4))
+UNKNOWN_SESSION: Flags = {
+    "claude": (f"--resume={NOWHERE}",),
+    "codex": ("resume", NOWHERE),
+    "gemini": ("--resume", NOWHERE),
+}
+# The bodies of exhausted plans, in the shapes that the CLIs look for (read in their code, not seen from the services).
+QUOTAS: dict[str, HttpError] = {
+    "claude": HttpError(
+        400,
+        message="Your credit balance is too low to access the Anthropic API. "
+        "Please go to Plans & Billing to upgrade or purchase credits.",
+    ),
+    "codex": HttpError(
+        429,
+        body={
+            "error": {
+                "type": "usage_limit_reached",
+                "message": "The usage limit has been reached",
+                "plan_type": "plus",
+                "resets_in_seconds": 3600,
+            }
+        },
+    ),
+    "gemini": HttpError(
+        429,
+        body={
+            "error": {
+                "code": 429,
+                "status": "RESOURCE_EXHAUSTED",
+                "message": "You exceeded your current quota, please check your plan and billing details.",
+                "details": [
+                    {
+                        "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+                        "violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}],
+                    }
+                ],
+            }
+        },
+    ),
+}
 CASES: dict[str, Case] = {
     "plain": Case(says(Answer("The answer is 42. ✓ Grüße\nSecond line."))),
     "thinking": Case(says(Answer("42, I think.", thinking="Deep thought about the question."))),
     "tools": Case(both_tools, MAY_WRITE),
     "denied_tool": Case(only_shell, ALL | {"codex": ("-s", "read-only")}),
-    "resumed": Case(says(Answer("First."), Answer("Second, with all of the first in mind.")), resume=True),
+    "resumed": Case(says(Answer("First."), Answer("Second, with all of the first in mind.")), before=True, resume=True),
     "structured": Case(
         says(Answer(structured={"answer": 42})),
         {"claude": (f"--json-schema={json.dumps(SCHEMA)}",), "codex": ("--output-schema", "{schema}")},
@@ -115,8 +168,11 @@ CASES: dict[str, Case] = {
     ),
     "rate_limited_once": Case(
         says(HttpError(429, retry_after=1, message="slow down"), Answer("The answer is 42.")),
+        {"claude": ()},
     ),
+    "quota_exhausted": Case(lambda backend, _: (QUOTAS[backend],) * 9),
     "server_error": Case(says(*[HttpError(500, message="something broke")] * 40)),
+    "server_error_once": Case(says(HttpError(500), Answer("The answer is 42.")), {"claude": (), "codex": ()}),
     "overloaded": Case(says(*[HttpError(529, message="Overloaded")] * 9), {"claude": ()}),
     "unavailable": Case(says(*[HttpError(503, message="The model is overloaded.")] * 40), {"codex": (), "gemini": ()}),
     "refused": Case(says(), refuse=True),
@@ -127,9 +183,8 @@ CASES: dict[str, Case] = {
     "terminated": Case(says(Answer("The answer is 42.", hold="middle")), send=signal.SIGTERM),
     "interrupted": Case(says(Answer("The answer is 42.", hold="middle")), send=signal.SIGINT),
     "logged_out": Case(says(), logged_out=True),
-    "unknown_session": Case(
-        says(), {"claude": (f"--resume={NOWHERE}",), "codex": ("resume", NOWHERE), "gemini": ("--resume", NOWHERE)}
-    ),
+    "unknown_session": Case(says(), UNKNOWN_SESSION, before=True),
+    "unknown_session_of_none": Case(says(), UNKNOWN_SESSION),
     "bad_flag": Case(says(), dict.fromkeys(BACKENDS, ("--no-such-flag",))),
 }
 
@@ -177,12 +232,9 @@ class Recording:
         (root / "tmp").mkdir()
 
     def environment(self, url: str) -> dict[str, str]:
-        """The stand-in's environment, with as many retries as clinvk allows."""
-        env = cli_environment(self.backend, self.home, url) | {"TMPDIR": str(self.root / "tmp")}
-        env |= {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
-        if self.backend == "claude":
-            settings = self.home / ".claude" / "settings.json"
-            settings.write_text(settings.read_text(encoding="utf-8").replace('RETRIES": "0"', 'RETRIES": "2"'))
+        """The stand-in's environment, with few retries."""
+        env = cli_environment(self.backend, self.home, url, retries=RETRIES[self.backend])
+        env |= {"TMPDIR": str(self.root / "tmp"), "TERM": "xterm-256color", "COLORTERM": "truecolor"}
         if self.backend == "gemini" and self.name == "max_turns":
             settings = self.home / ".gemini" / "settings.json"
             limited = json.loads(settings.read_text(encoding="utf-8")) | {"model": {"maxSessionTurns": 2}}
@@ -192,56 +244,50 @@ class Recording:
             config = self.home / ".codex" / "config.toml"
             if config.exists():
                 text = config.read_text(encoding="utf-8")
-                config.write_text(re.sub("experimental_bearer_token = .*", 'env_key = "NO_KEY"', text))
+                keyless = re.sub("experimental_bearer_token = .*", 'env_key = "NO_KEY"', text)
+                config.write_text(keyless, encoding="utf-8")
         return env
 
-    def run(self, url: str, standin: Standin | None, *, resume: str | None = None) -> Ended:
+    def run(self, url: str, flags: tuple[str, ...], resume: str | None = None) -> Ended:
         """Start the CLI, send the prompt, signal it where the case wants that, and wait."""
-        session = str(uuid.uuid5(uuid.NAMESPACE_URL, self.name))
+        session = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.name} {flags}"))
         schema = self.root / "schema.json"
         schema.write_text(json.dumps(SCHEMA), encoding="utf-8")
-        flags = tuple(flag.replace("{schema}", str(schema)) for flag in self.case.flags[self.backend])
+        flags = tuple(flag.replace("{schema}", str(schema)) for flag in flags)
         arguments = argv(self.backend, flags, session, resume)
-        with subprocess.Popen(
-            [cli_path(self.backend), *arguments],
-            env=self.environment(url),
-            cwd=self.work,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            encoding="utf-8",
-        ) as process:
-            assert process.stdin is not None
-            process.stdin.write(PROMPT if resume is None else "And what was that again?")
-            process.stdin.flush()
-            if self.case.send is not None and standin is not None:
-                process.stdin.close()
-                process.stdin = None
-                self.interrupt(process, standin)
+        stdin, stdout, stderr = (self.root / name for name in ("stdin", "stdout", "stderr"))
+        stdin.write_text(PROMPT if resume is None else "And what was that again?", encoding="utf-8")
+        with stdin.open() as given, stdout.open("w") as out, stderr.open("w") as err:
+            process = subprocess.Popen(
+                [cli_path(self.backend), *arguments],
+                env=self.environment(url),
+                cwd=self.work,
+                stdin=given,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
             try:
-                out, err = process.communicate(timeout=TIMEOUT_SECONDS)
+                if self.case.send is not None:
+                    wait_for_text(stdout, BEGUN[self.backend])
+                    os.killpg(process.pid, self.case.send)
+                code = process.wait(TIMEOUT_SECONDS)
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
-        return Ended([self.backend, *arguments], process.returncode, out, err)
-
-    def interrupt(self, process: "subprocess.Popen[str]", standin: Standin) -> None:
-        """Send the signal once the answer has begun."""
-        assert self.case.send is not None
-        standin.wait_for_questions(1)
-        os.killpg(process.pid, self.case.send)
+                    process.wait()
+        printed = (path.read_text(encoding="utf-8") for path in (stdout, stderr))
+        return Ended([self.backend, *arguments], code, *printed)
 
     def record(self) -> Ended:
-        """Both turns where the case resumes, else one; the last one is what is kept."""
-        script = Script(queue=self.case.replies(self.work))
+        """Every turn of the case; the last one is what is kept."""
+        flags = self.case.flags[self.backend]
         if self.case.refuse:
             with refusing() as url:
-                return self.scrubbed(self.run(url, None), url)
-        with serving(script) as standin:
-            ended = self.run(standin.url, standin)
-            if self.case.resume:
-                ended = self.run(standin.url, standin, resume=session_of(ended.stdout))
+                return self.scrubbed(self.run(url, flags), url)
+        with serving(Script(queue=self.case.replies(self.backend, self.work))) as standin:
+            before = session_of(self.run(standin.url, ()).stdout) if self.case.before else None
+            ended = self.run(standin.url, flags, before if self.case.resume else None)
             return self.scrubbed(ended, standin.url)
 
     def scrubbed(self, ended: Ended, url: str) -> Ended:
@@ -251,7 +297,7 @@ class Recording:
             str(self.root): "/TMP",
             slug: "-TMP",
             str(npm_folder()): "/NPM",
-            url.rpartition(":")[2]: "4242",
+            url: "http://127.0.0.1:4242",
             KEY: "KEY",
         }
 
@@ -270,6 +316,15 @@ def session_of(stdout: str) -> str:
         if found := event.get("thread_id") or event.get("session_id"):
             return str(found)
     raise ValueError("the first turn named no session")
+
+
+def wait_for_text(path: Path, text: str) -> None:
+    """Until the CLI has printed it; a script may poll where a test may not."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while text not in path.read_text(encoding="utf-8", errors="replace"):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{text!r} was not printed")
+        time.sleep(0.02)
 
 
 def write(backend: str, name: str) -> str:

@@ -1,6 +1,7 @@
 """The stand-in against raw HTTP in each API's shape, and against each real CLI once."""
 
 import json
+import re
 import subprocess
 import urllib.error
 import urllib.request
@@ -13,9 +14,15 @@ from anyio import to_thread
 
 from standin.clis import MissingToolError, cli_path, pinned_version
 from standin.environment import KEY, MODELS, cli_environment
-from standin.script import Answer, Garbage, HttpError, Recorded, Reply, Script
-from standin.server import conversation, refusing, serving, texts_sent
+from standin.script import Answer, Garbage, HttpError, Recorded, Reply, Script, Shell, WriteFile
+from standin.server import conversation, refusing, serving, texts_sent, tool_results
+from standin.transcripts import cases, transcript
 
+MAY_WRITE = {
+    "claude": ["--permission-mode=acceptEdits", "--allowedTools=Bash,Write"],
+    "codex": ["-s", "workspace-write"],
+    "gemini": ["--approval-mode=yolo"],
+}
 COMMANDS = {
     "claude": ["-p", "--output-format", "stream-json", "--verbose", "--model", MODELS["claude"]],
     "codex": ["exec", "--json", "--skip-git-repo-check", "-"],
@@ -51,9 +58,10 @@ def ask(url: str, api: str) -> str:
         return str(response.read(), "utf-8")
 
 
-def run(name: str, home: Path, url: str, prompt: str) -> subprocess.CompletedProcess[str]:
+def run(name: str, home: Path, url: str, prompt: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = COMMANDS[name]
     return subprocess.run(
-        [cli_path(name), *COMMANDS[name]],
+        [cli_path(name), command[0], *flags, *command[1:]] if name == "codex" else [cli_path(name), *command, *flags],
         input=prompt,
         env=cli_environment(name, home, url),
         cwd=home,
@@ -73,6 +81,30 @@ def test_the_real_cli_gets_its_answer_from_the_standin(name: str, tmp_path: Path
     assert [text.strip() for text in texts_sent(standin.questions[0])] == ["hi, who are you?"]
     assert len(standin.questions) == 1
     assert standin.faults == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_real_cli_does_what_the_model_asks_for(name: str, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    calls = (Shell("printf made > made.txt"), WriteFile(str(home / "written.txt"), "text\n"))
+    with serving(Script(queue=[Answer("Working.", calls=calls), Answer("Done.")])) as standin:
+        done = run(name, home, standin.url, "do it", *MAY_WRITE[name])
+    assert "Done." in done.stdout
+    assert (home / "made.txt").read_text(encoding="utf-8") == "made"
+    assert (home / "written.txt").read_text(encoding="utf-8") == "text\n"
+    assert len(tool_results(standin.questions[1])) == 2
+    assert standin.faults == []
+
+
+@pytest.mark.parametrize("backend", COMMANDS)
+def test_the_transcripts_are_of_the_pinned_versions_and_of_no_machine(backend: str) -> None:
+    assert len(cases(backend)) >= 25
+    for case in cases(backend):
+        recorded = transcript(backend, case)
+        assert (recorded.version, recorded.argv[0]) == (pinned_version(backend), backend)
+        printed = b"\n".join(recorded.lines) + recorded.stderr.encode()
+        assert len(printed) < 100_000
+        assert not re.search(rb"(?<![\w.-])/(root|tmp|home|work|Users)/", printed)
 
 
 @pytest.mark.parametrize("api", QUESTIONS)

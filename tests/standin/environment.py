@@ -13,16 +13,16 @@ MODELS = {"claude": "claude-sonnet-5", "codex": "gpt-6.1-sol", "gemini": "gemini
 KEY = "sk-standin-not-a-real-key"
 
 
-def cli_environment(name: str, home: Path, base_url: str) -> dict[str, str]:
+def cli_environment(name: str, home: Path, base_url: str, *, retries: int = 0) -> dict[str, str]:
     """The whole environment of one CLI, or of clinvk for it; writes its settings under `home`."""
-    return base_environment(home) | _SETUPS[name](home, base_url)
+    return base_environment(home) | _SETUPS[name](home, base_url, retries)
 
 
 def all_clis_environment(home: Path, base_url: str) -> dict[str, str]:
     """The environment of a clinvk that may use all three."""
     environment = base_environment(home)
     for setup in _SETUPS.values():
-        environment |= setup(home, base_url)
+        environment |= setup(home, base_url, 0)
     return environment
 
 
@@ -36,11 +36,11 @@ def base_environment(home: Path) -> dict[str, str]:
     }
 
 
-def _claude(home: Path, base_url: str) -> dict[str, str]:
+def _claude(home: Path, base_url: str, retries: int) -> dict[str, str]:
     settings = {
         "env": {
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-            "CLAUDE_CODE_MAX_RETRIES": "0",
+            "CLAUDE_CODE_MAX_RETRIES": str(retries),
             "DISABLE_AUTOUPDATER": "1",
             "DISABLE_ERROR_REPORTING": "1",
             "DISABLE_TELEMETRY": "1",
@@ -50,7 +50,7 @@ def _claude(home: Path, base_url: str) -> dict[str, str]:
     return {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": base_url}
 
 
-def _codex(home: Path, base_url: str) -> dict[str, str]:
+def _codex(home: Path, base_url: str, retries: int) -> dict[str, str]:
     # The key stands in the file: a variable named by `env_key` would not pass clinvk's allow-list.
     config = f"""\
 model = "{MODELS["codex"]}"
@@ -69,16 +69,16 @@ name = "standin"
 base_url = "{base_url}/v1"
 wire_api = "responses"
 experimental_bearer_token = "{KEY}"
-request_max_retries = 0
-stream_max_retries = 0
+request_max_retries = {retries}
+stream_max_retries = {retries}
 """
     _write(home / ".codex" / "config.toml", config)
     return {}
 
 
-def _gemini(home: Path, base_url: str) -> dict[str, str]:
+def _gemini(home: Path, base_url: str, retries: int) -> dict[str, str]:
     settings = {
-        "general": {"enableAutoUpdate": False, "maxAttempts": 1, "sessionRetention": {"enabled": False}},
+        "general": {"enableAutoUpdate": False, "maxAttempts": retries + 1, "sessionRetention": {"enabled": False}},
         "privacy": {"usageStatisticsEnabled": False},
         "security": {"auth": {"selectedType": "gemini-api-key"}},
         "telemetry": {"enabled": False},

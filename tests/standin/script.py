@@ -62,8 +62,8 @@ class Answer:
     """A turn of the model: thoughts, text in `deltas` pieces, then tool calls.
 
     `hold` waits for `Standin.release()` before the headers or after the first delta. `broken` spoils the
-    stream after the first delta (`cut`, `error_event`) or leaves its ending out (`no_end`). `structured` is
-    the value that a JSON schema asked for, in place of the text.
+    stream after the first delta (`cut`, `error_event`) or leaves its ending out (`no_end`); a request that does
+    not stream gets half a body. `structured` is the value that a JSON schema asked for, in place of the text.
     """
 
     text: str = "The answer is 42."
@@ -79,11 +79,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class HttpError:
-    """The API refuses with this status, in its own error shape."""
+    """The API refuses with this status, in its own error shape or with exactly `body`."""
 
     status: int
     retry_after: int | None = None
     message: str = ""
+    body: Json | None = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)

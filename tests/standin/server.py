@@ -245,14 +245,18 @@ class _Handler(BaseHTTPRequestHandler):
     def _reply(self, request: Recorded) -> None:
         reply = self.server.standin.script.next_reply(request)
         match reply:
-            case HttpError(status, retry_after, message):
-                text = message or f"{HTTPStatus(status).phrase if status != 529 else 'Overloaded'} (scripted)"
-                extra = {} if retry_after is None else {"Retry-After": str(retry_after)}
-                self._send_json(status, _APIS[request.api].error_body(status, text), extra)
+            case HttpError():
+                self._refuse(reply, request)
             case Garbage(body):
                 self._send(200, body, {"Content-Type": "text/html"})
             case Answer():
                 self._answer(reply, request)
+
+    def _refuse(self, error: HttpError, request: Recorded) -> None:
+        text = error.message or ("Overloaded" if error.status == 529 else HTTPStatus(error.status).phrase)
+        body = error.body or _APIS[request.api].error_body(error.status, text)
+        waiting = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+        self._send_json(error.status, body, {**waiting, **error.headers})
 
     def _answer(self, answer: Answer, request: Recorded) -> None:
         if answer.hold == "before" and not self.server.standin.hold():
@@ -261,8 +265,18 @@ class _Handler(BaseHTTPRequestHandler):
         module = _APIS[request.api]
         if request.body.get("stream") or ":streamGenerateContent" in request.path:
             self._stream(answer, module.frames(answer, request))
-        else:
+        elif answer.broken == "no":
             self._send_json(200, module.message(answer, request))
+        else:
+            self._send_half(json.dumps(module.message(answer, request)).encode())
+
+    def _send_half(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2])
+        self.close_connection = True
 
     def _stream(self, answer: Answer, frames: Frames) -> None:
         self.send_response(200)

@@ -13,6 +13,7 @@ class Transcript:
 
     backend: str
     case: str
+    version: str
     argv: tuple[str, ...]
     exit_code: int
     lines: tuple[bytes, ...]
@@ -26,6 +27,7 @@ def transcript(backend: str, case: str) -> Transcript:
     return Transcript(
         backend=backend,
         case=case,
+        version=meta["version"],
         argv=tuple(meta["argv"]),
         exit_code=meta["exit_code"],
         lines=tuple((folder / "stdout.jsonl").read_bytes().splitlines()),
