@@ -1,0 +1,110 @@
+"""Files that survive crashes: written whole or not at all, private to the user, and errors that name the path."""
+
+import os
+import secrets
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from clinvk.errors import ClinvkError
+
+TEMPORARY_SUFFIX = ".tmp"
+
+
+@contextmanager
+def writing(path: Path) -> Generator[None]:
+    """Map an OSError of the block to `internal: cannot write to PATH: REASON`."""
+    try:
+        yield
+    except OSError as error:
+        raise ClinvkError(
+            "internal",
+            f"cannot write to {path}: {error.strerror or error}",
+            hint="free disk space, or set CLINVK_HOME to a folder that can be written to",
+            details={"path": str(path), "errno": error.errno},
+        ) from error
+
+
+@contextmanager
+def reading(path: Path) -> Generator[None]:
+    """Map an OSError of the block to `internal: cannot read PATH: REASON`."""
+    try:
+        yield
+    except OSError as error:
+        raise ClinvkError(
+            "internal",
+            f"cannot read {path}: {error.strerror or error}",
+            hint="check the permissions of the folder that CLINVK_HOME names",
+            details={"path": str(path), "errno": error.errno},
+        ) from error
+
+
+def private_folder(path: Path) -> None:
+    """Make `path` and what is missing above it, for this user alone."""
+    if path.is_dir():
+        return
+    with writing(path):
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        for folder in reversed(missing):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        if not path.is_dir():
+            raise NotADirectoryError(20, "is not a folder", str(path))
+
+
+def write_whole(path: Path, data: bytes, *, sync_folder: bool = False) -> None:
+    """Replace `path` by `data`: beside, synced, renamed. With `sync_folder` the name survives power loss too."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    with writing(path):
+        try:
+            fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                _write_all(fd, data)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            beside.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                beside.unlink()
+            raise
+        if sync_folder:
+            sync(path.parent)
+
+
+def append_line(path: Path, line: bytes) -> int:
+    """Append `line` (without newline), synced; returns the length of the file then.
+
+    A torn last line is left as a line of its own. A write that fails is taken back. The caller excludes other writers.
+    """
+    with writing(path):
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            size = os.fstat(fd).st_size
+            torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+            data = (b"\n" if torn else b"") + line + b"\n"
+            try:
+                _write_all(fd, data)
+                os.fsync(fd)
+            except OSError:
+                os.ftruncate(fd, size)
+                raise
+        finally:
+            os.close(fd)
+        if size == 0:
+            sync(path.parent)
+    return size + len(data)
+
+
+def sync(folder: Path) -> None:
+    """Make the names in `folder` survive power loss."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

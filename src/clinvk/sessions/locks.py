@@ -1,0 +1,136 @@
+"""The two locks of a session, both held by the kernel and gone with their holder. Lock files are never unlinked.
+
+The head lock guards a short read-modify-write; sessions share a fixed number of them. The turn lock of one session is
+held for a whole run through an open descriptor, which may be handed to another process and then outlives this one.
+"""
+
+import fcntl
+import os
+import time
+import zlib
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clinvk.errors import ClinvkError
+from clinvk.sessions.files import private_folder, writing
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+HEAD_LOCKS = 64
+HEAD_LOCK_SECS = 10.0  # holders need about a millisecond; only a stopped process or a dead disk takes this long
+HEAD_LOCK_POLL_SECS = 0.002
+# `is_running` holds a shared lock for a few microseconds; a taker that meets it looks again before it gives up.
+TURN_LOCK_TRIES = 4
+TURN_LOCK_PAUSE_SECS = 0.002
+
+_TURN_PREFIX = "turn-"
+_SUFFIX = ".lock"
+
+
+class Locks:
+    """The locks under one home."""
+
+    def __init__(self, home: Path) -> None:
+        self._folder = home / "locks"
+        self._heads: dict[int, FileLock] = {}
+
+    @contextmanager
+    def head(self, session_id: str) -> Generator[None]:
+        """Hold the head lock of a session. Raises `session_busy` when it cannot be had in time."""
+        from filelock import Timeout  # 60 ms that a process which only reads need not pay
+
+        lock = self._head_lock(zlib.crc32(session_id.encode()) % HEAD_LOCKS)
+        private_folder(self._folder)
+        try:
+            with writing(Path(lock.lock_file)):
+                lock.acquire(timeout=HEAD_LOCK_SECS, poll_interval=HEAD_LOCK_POLL_SECS)
+        except Timeout:
+            raise ClinvkError(
+                "session_busy",
+                f"session {session_id} is being changed by another process for more than {HEAD_LOCK_SECS:g} s",
+                hint=f"look for a stopped process that holds {lock.lock_file}, then try again",
+                details={"session_id": session_id},
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def turn(self, session_id: str, run_id: str | None = None) -> Generator[int]:
+        """Hold the turn lock; gives the descriptor that holds it. Raises `session_busy` at once when it is held.
+
+        The lock ends when every copy of the descriptor is closed, in whatever process.
+        """
+        path = self._turn_path(session_id)
+        private_folder(self._folder)
+        with writing(path):
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if not _taken(fd):
+                raise _busy(session_id, os.pread(fd, 200, 0).decode("utf-8", "replace").strip())
+            with suppress(OSError):  # only a courtesy to whoever finds the session busy
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, (run_id or "").encode("utf-8", "replace"), 0)
+            yield fd
+        finally:
+            os.close(fd)
+
+    def is_running(self, session_id: str) -> bool:
+        """Whether a run holds the turn lock now."""
+        try:
+            fd = os.open(self._turn_path(session_id), os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def ever_run(self) -> list[str]:
+        """The ids of all sessions whose turn lock was ever taken."""
+        try:
+            names = [path.name for path in self._folder.iterdir()]
+        except OSError:
+            return []
+        return [
+            name[len(_TURN_PREFIX) : -len(_SUFFIX)]
+            for name in names
+            if name.startswith(_TURN_PREFIX) and name.endswith(_SUFFIX)
+        ]
+
+    def _turn_path(self, session_id: str) -> Path:
+        return self._folder / f"{_TURN_PREFIX}{session_id}{_SUFFIX}"
+
+    def _head_lock(self, shard: int) -> "FileLock":
+        from filelock import FileLock
+
+        # One object per shard: filelock counts nested holds of a thread by object, and excludes other threads.
+        path = self._folder / f"head-{shard:02d}{_SUFFIX}"
+        return self._heads.setdefault(shard, FileLock(path, mode=0o600))
+
+
+def _taken(fd: int) -> bool:
+    for attempt in range(TURN_LOCK_TRIES):
+        if attempt:
+            time.sleep(TURN_LOCK_PAUSE_SECS)
+        with suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    return False
+
+
+def _busy(session_id: str, run_id: str) -> ClinvkError:
+    by = f"run {run_id}" if run_id else "another run"
+    return ClinvkError(
+        "session_busy",
+        f"session {session_id} is in use by {by}",
+        hint=f"wait for {by} to end, or fork the session and go on in the fork",
+        details={"session_id": session_id, "run_id": run_id or None},
+    )
