@@ -153,7 +153,8 @@ def _flow(value: object) -> str:
     """The value as YAML on one line; JSON is YAML, and a plain word is left plain where it reads back as itself."""
     if isinstance(value, str) and value.replace("-", "").replace("_", "").isalnum() and value.isascii():
         return value if document.value_of(value) == value and not value.startswith("-") else json.dumps(value)
-    return json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in text)
 
 
 def _require_only_change(before: str, after: str, key: tuple[str, ...], value: object, whole: Tree) -> None:

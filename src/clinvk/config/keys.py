@@ -28,7 +28,7 @@ _WANTED = {
     "dict_type": "must be a mapping of names to values",
     "string_pattern_mismatch": "must match {pattern}",
     "greater_than": "must be more than {gt:g}",
-    "greater_than_equal": "must be at least {ge}",
+    "greater_than_equal": "must be at least {ge:g}",
     "less_than_equal": "must be at most {le:g}",
     "too_short": "must not be empty",
 }
@@ -94,12 +94,20 @@ def _fault(key: tuple[str, ...], details: "ErrorDetails") -> str:
 
 def unknown_key(key: tuple[str, ...], whole: Tree) -> str:
     """The message for a key that is not in the tree: names the nearest valid one."""
-    level: Tree = whole
-    for name in key[:-1]:
-        level = level.get(name) or {}
+    level, wrong = whole, key[-1]
+    for name in key:
+        below = level.get(name)
+        if below is None:
+            wrong = name
+            break
+        level = below
+    else:
+        return f"'{'.'.join(key)}' is a section; name one of its keys: {', '.join(sorted(level))}"
     dotted = ".".join(key)
+    if wrong in level:
+        return f"unknown key '{dotted}'; '{wrong}' has no keys below it"
     elsewhere = [".".join(leaf) for leaf in leaves(whole) if leaf[-1] == key[-1] and leaf[0] != "backends"]
-    advice = nearest(key[-1], level)
+    advice = nearest(wrong, level)
     if elsewhere and not advice.startswith("did"):
         advice = f"did you mean {' or '.join(repr(name) for name in elsewhere)}?"
     return f"unknown key '{dotted}'; {advice}"

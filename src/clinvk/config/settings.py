@@ -39,7 +39,7 @@ def _not_blank(text: str) -> str:
 
 def _flag(text: str) -> str:
     if not text.startswith("-"):
-        raise ValueError("must start with '-'; write a flag and its value as --flag=value")
+        raise ValueError("must start with '-'; a value follows as --flag=value")
     return text
 
 
