@@ -145,6 +145,7 @@ def test_clinvokers_ways_to_say_unset_are_understood(loading: Load) -> None:
         backends:
           claude: {approval_mode: "", sandbox_mode: "", system_prompt: "", model: "", allowed_tools: all, command: ""}
           codex: {allowed_tools: "Read, Edit", command: /opt/codex}
+          gemini: {allowed_tools: null}
         """
     )
     assert loaded.config.backends["claude"] == loaded.config.backends["gemini"]
@@ -247,6 +248,14 @@ def test_a_file_that_was_asked_for_must_be_there(loading: Load, tmp_path: Path) 
         ("mcp: {http_path: mcp}", ":1: mcp.http_path is 'mcp'; must match ^/[A-Za-z0-9._~/-]*$"),
         ("server: {port: [8080, [1]]}", ":1: 'server.port' takes no list inside its value"),
         ("server: {port: !secret 8080}", ":1: 'server.port' has the tag !secret, which means nothing here"),
+        (
+            "server: {allowed_workdir_prefixes: [1]}",
+            ":1: server.allowed_workdir_prefixes is 1; must be the path of a directory",
+        ),
+        (
+            "backends: {claude: {env: {A-B: c}}}",
+            ":1: the name backends.claude.env.A-B must be the name of an environment variable",
+        ),
         ("server: 8080", ":1: 'server' must be a mapping of keys to values"),
         ("- server", ":1: the file must be a mapping of keys to values"),
         ("? [a]\n: b", ":1: a key must be text"),

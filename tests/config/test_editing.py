@@ -1,11 +1,14 @@
 """`config set` changes one value and nothing else."""
 
+import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clinvk.config import editing
 from clinvk.config.cascade import load
 from clinvk.config.display import get
 from clinvk.config.editing import edited, set_value
@@ -116,6 +119,7 @@ def test_line_ends_of_windows_stay(tmp_path: Path) -> None:
         ("a: [\n", "mcp.port", "1", "is not valid YAML"),
         ("sever: {}\n", "mcp.port", "1", "unknown key 'sever'; did you mean 'server'?"),
         ("mcp: 3\n", "mcp.port", "1", "was not changed"),
+        ("backends:\n  claude:\n    system_prompt: |+\n      a\n\n", "backends.claude.model", "m", "was not changed"),
         ("mcp: &m {port: 1}\nserver: *m\n", "server.port", "2", "was not changed"),
         ("backends: {codex: {enabled: false}}\n", "default_backend", "codex", "default_backend is 'codex', which"),
     ],
@@ -130,6 +134,68 @@ def test_what_would_not_be_valid_is_refused_and_nothing_is_written(
     assert caught.value.problems[0].message.startswith(message)
     assert path.read_text() == text
     assert list(tmp_path.glob(".*")) == []
+
+
+def test_a_file_that_another_process_is_changing_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(editing, "LOCK_SECS", 0.0)
+    path = tmp_path / "config.yaml"
+    with FileLock(f"{path}.lock"), pytest.raises(ConfigError, match="another process is changing it"):
+        set_value(path, "mcp.port", "1", known_backends=KNOWN, environ={})
+    assert not path.exists()
+
+
+def test_a_place_that_cannot_be_written_is_a_config_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "config.yaml"
+    with pytest.raises(ConfigError, match="was not changed"):
+        set_value(path, "mcp.port", "1", known_backends=KNOWN, environ={})
+
+
+def test_when_replacing_fails_the_file_stays_and_nothing_lies_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "config.yaml"
+    path.write_text("mcp: {port: 1}\n")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ConfigError, match="No space left on device"):
+        set_value(path, "mcp.port", "2", known_backends=KNOWN, environ={})
+    assert path.read_text() == "mcp: {port: 1}\n"
+    assert list(tmp_path.glob(".config.*")) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "key", "value", "after"),
+    [
+        ("mcp:\n  port: 1", "mcp.transport", "http", "mcp:\n  port: 1\n  transport: http\n"),
+        (
+            "backends:\n  claude:\n    model:\n# end\n",
+            "backends.claude.enabled",
+            "true",
+            "backends:\n  claude:\n    model:\n    enabled: true\n# end\n",
+        ),
+        ("default_backend:\nmcp: {}\n", "default_backend", "codex", "default_backend: codex\nmcp: {}\n"),
+        ("default_backend:", "default_backend", "codex", "default_backend: codex"),
+        ("{}", "mcp.port", "1", '{"mcp": {"port": 1}}'),
+        ("mcp: {port: 1,}\n", "mcp.transport", "http", 'mcp: {port: 1,"transport": http}\n'),
+        ("mcp: ~  # none\n", "mcp.port", "1", "mcp:  # none\n  port: 1\n"),
+        ("# only this", "mcp.port", "1", "# only this\nmcp:\n  port: 1\n"),
+        ("---\nmcp:\n  port: 1\n...\n", "mcp.port", "2", "---\nmcp:\n  port: 2\n...\n"),
+        (
+            "backends:\n  claude:\n    system_prompt: >-\n      a\n      b",
+            "backends.claude.system_prompt",
+            "c",
+            "backends:\n  claude:\n    system_prompt: c",
+        ),
+    ],
+)
+def test_the_odd_shapes_of_yaml_are_edited_too(tmp_path: Path, before: str, key: str, value: str, after: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(before)
+    set_value(path, key, value, known_backends=KNOWN, environ={})
+    assert path.read_text() == after
 
 
 def test_a_wrong_value_can_be_set_right(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from clinvk.config.leaves import Tree
 from clinvk.config.problems import ConfigError, Problem, Source
 from clinvk.errors import ClinvkError
 
-_LOCK_SECS = 5.0  # another `config set` takes milliseconds
+LOCK_SECS = 5.0  # another `config set` takes milliseconds
 
 
 def set_value(
@@ -37,10 +37,10 @@ def set_value(
     if key not in set(keys.leaves(whole)):
         raise ConfigError([Problem(message=keys.unknown_key(key, whole), source=source, key=dotted)])
     value = _meant(key, text, known_backends, environ)
-    target = path.resolve()  # a link to a file kept elsewhere stays a link
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
-        with FileLock(f"{target}.lock", timeout=_LOCK_SECS, mode=0o600):
+        target = path.resolve()  # a link to a file kept elsewhere stays a link
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with FileLock(f"{target}.lock", timeout=LOCK_SECS, mode=0o600):
             before = _text(target)
             after = edited(before, key, value)
             _require_only_change(before, after, key, value, whole)
@@ -94,7 +94,7 @@ def _below(node: MappingNode, name: str) -> tuple[Node, Node] | None:
 def _with_value(text: str, name: Node, node: Node, rest: tuple[str, ...], value: object) -> str:
     """Replace a value, or fill an empty section."""
     colon = text.index(":", name.end_mark.index) + 1
-    end = max(_end(node), colon)
+    end = max(_end(text, node), colon)
     if not rest:
         start = node.start_mark.index if node.start_mark.line == name.start_mark.line else colon
         start = max(start, colon)
@@ -114,7 +114,7 @@ def _inserted(text: str, node: MappingNode, rest: tuple[str, ...], value: object
         return f"{text[:end]}{comma}{json.dumps(rest[0])}: {_flow(value)}{text[end:]}"
     if root:
         return text + _separator(text) + _block(rest, value, node.start_mark.column)
-    line_end = _line_end(text, _end(node))
+    line_end = _line_end(text, _end(text, node))
     return _line_inserted(text, line_end, _block(rest, value, node.value[0][0].start_mark.column))
 
 
@@ -132,15 +132,16 @@ def _line_end(text: str, index: int) -> int:
     return len(text) if found < 0 else found + 1
 
 
-def _end(node: Node) -> int:
-    """Where a node's text ends; a block collection's own mark stands after the blank lines and comments that follow."""
+def _end(text: str, node: Node) -> int:
+    """Where a node's text ends; a block's own mark stands after the blank lines and comments that follow."""
+    end = int(node.end_mark.index)
     if isinstance(node, ScalarNode):
-        return node.end_mark.index - (node.style in ("|", ">"))  # the last line break of a block stays
+        return len(text[:end].rstrip("\r\n")) if node.style in ("|", ">") else end
     if not isinstance(node, MappingNode | SequenceNode) or node.flow_style:
-        return int(node.end_mark.index)
+        return end
     if isinstance(node, MappingNode):
-        return max(_end(item) for _, item in node.value)
-    return max(_end(item) for item in node.value)
+        return max(_end(text, item) for _, item in node.value)
+    return max(_end(text, item) for item in node.value)
 
 
 def _block(rest: tuple[str, ...], value: object, indent: int) -> str:
