@@ -12,6 +12,7 @@ BACKENDS: dict[str, Backend] = {
     gemini.NAME: gemini,
     offline.NAME: offline,
 }
+BUILT_IN = offline.NAME  # no agent: only what a caller names expressly is sent to it
 
 
 def get(name: str) -> Backend:

@@ -10,6 +10,7 @@ BASE = (
 )  # fmt: skip
 DEPTH = "CLINVK_DEPTH"
 CHAIN = "CLINVK_CHAIN_ID"
+RUN = "CLINVK_RUN_ID"  # of the run that a process belongs to: the keeper finds strays by it
 HOME = "CLINVK_HOME"
 
 
@@ -19,7 +20,7 @@ def allowed(name: str, patterns: Iterable[str]) -> bool:
 
 
 def child_environment(
-    environ: Mapping[str, str], needed: Iterable[str], *, path: str, extra: Mapping[str, str], chain_id: str
+    environ: Mapping[str, str], needed: Iterable[str], *, path: str, extra: Mapping[str, str], run_id: str
 ) -> dict[str, str]:
     """The variables of a child: the base list, what its backend needs, what the user configured, and the depth.
 
@@ -30,7 +31,8 @@ def child_environment(
     env["PATH"] = path
     env.update(extra)
     env[DEPTH] = str(depth(environ) + 1)
-    env[CHAIN] = environ.get(CHAIN) or chain_id
+    env[CHAIN] = environ.get(CHAIN) or run_id
+    env[RUN] = run_id
     return env
 
 

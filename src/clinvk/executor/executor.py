@@ -17,12 +17,12 @@ import anyio.lowlevel
 from pydantic import BaseModel
 
 from clinvk.backends.base import Reader
-from clinvk.errors import ClinvkError
+from clinvk.errors import ClinvkError, Failure
 from clinvk.events import Ending, Event, RunFinished, RunStarted, Warned
 from clinvk.executor.admission import Admission, Start
 from clinvk.executor.conclude import Conclusion, conclude
 from clinvk.executor.live import LiveRun
-from clinvk.executor.plan import Plan
+from clinvk.executor.plan import Plan, Prepared
 from clinvk.executor.process import Adopted, Keeper, Launch, Supervised
 from clinvk.executor.runs import RunRecord, RunStore, storage_error, write_file
 from clinvk.executor.spool import MAX_LINE_BYTES, Answer, EventLog, Lines, chunks
@@ -30,6 +30,7 @@ from clinvk.executor.spool import MAX_LINE_BYTES, Answer, EventLog, Lines, chunk
 CLOSE_SECS = 5.0  # for the runs that are still waited on to end, when the server stops: grace + sweep + saving
 
 Work = Callable[[LiveRun], Awaitable[BaseModel]]
+OnFailure = Callable[[Failure], BaseModel]
 Saver = Callable[[Plan, Conclusion], str | None]
 
 
@@ -109,7 +110,7 @@ class Executor:
             for live in attached:
                 await live.done.wait()
 
-    def host(self, record: RunRecord, work: Work) -> LiveRun:
+    def host(self, record: RunRecord, work: Work, on_failure: OnFailure) -> LiveRun:
         """Record a run and drive it in the background; its result is saved whoever waits for it.
 
         Raises: ClinvkError(internal) when the run cannot be recorded; then nothing was started.
@@ -118,33 +119,33 @@ class Executor:
             raise ClinvkError("overloaded", "clinvk is shutting down", hint="try again when it is back")
         live = LiveRun(record, self.runs.create(record))
         self.live[record.id] = live
-        self._tasks.start_soon(self._drive, live, work)
+        self._tasks.start_soon(self._drive, live, work, on_failure)
         return live
 
-    def adopt(self, record: RunRecord, lock: int, work: Work) -> LiveRun:
+    def adopt(self, record: RunRecord, lock: int, work: Work, on_failure: OnFailure) -> LiveRun:
         """Drive on a run that another process began; `lock` is its lock, held."""
         if self._tasks is None:
             raise ClinvkError("overloaded", "clinvk is shutting down", hint="try again when it is back")
         live = LiveRun(record, lock)
         live.handed = True
         self.live[record.id] = live
-        self._tasks.start_soon(self._drive, live, work)
+        self._tasks.start_soon(self._drive, live, work, on_failure)
         return live
 
-    async def _drive(self, live: LiveRun, work: Work) -> None:
+    async def _drive(self, live: LiveRun, work: Work, on_failure: OnFailure) -> None:
         run_id = live.record.id
         try:
             live.result = await work(live)
         except ClinvkError as error:
-            live.failure = error
+            live.result = self._failed(run_id, on_failure(error.failure))
         except Exception as error:  # noqa: BLE001 - a bug met by one run must not end the others
-            live.failure = ClinvkError(
-                "internal",
-                f"{type(error).__name__}: {error}",
-                hint="this is a bug in clinvk; its log has the details",
-            )
-            live.failure.__cause__ = error
             sys.excepthook(type(error), error, error.__traceback__)
+            failure = Failure(
+                code="internal",
+                message=f"{type(error).__name__}: {error}",
+                hint="this is a bug in clinvk; the traceback is in its log",
+            )
+            live.result = self._failed(run_id, on_failure(failure))
         finally:
             live.stage = "ended"
             self.live.pop(run_id, None)
@@ -153,6 +154,11 @@ class Executor:
                     self.keeper.disown(run_id)
             os.close(live.lock)
             live.done.set()
+
+    def _failed(self, run_id: str, result: BaseModel) -> BaseModel:
+        with suppress(ClinvkError):  # what cannot be saved is still answered
+            self.runs.finish(run_id, result, sync=False)
+        return result
 
     def hand_out(self, live: LiveRun, argv: Sequence[str]) -> None:
         """The run's id is being given to a caller: from now on it outlives this process.
@@ -165,23 +171,24 @@ class Executor:
         self.keeper.set_heir(live.record.id, argv, self.runs.folder.parent / "heirs.log", [live.lock])
         live.detach()
 
-    async def execute(self, plan: Plan, live: LiveRun, locks: Sequence[int], save: Saver) -> BaseModel:
+    async def execute(self, prepared: Prepared, live: LiveRun, locks: Sequence[int], save: Saver) -> BaseModel:
         """Wait for a place, run the command, judge what came of it. The result is saved by `save` and here."""
+        plan = prepared.plan
         async with AsyncExitStack() as stack:
             start: Start | None = None
             with anyio.CancelScope() as queue:
                 live.queued(queue)
                 await stack.enter_async_context(self.admission.place(plan.backend.NAME))
                 start = await stack.enter_async_context(
-                    self.admission.start(plan.backend.NAME, refreshable=plan.refreshable_login)
+                    self.admission.start(plan.backend.NAME, refreshable=prepared.refreshable_login)
                 )
             if start is None or live.cancelled or self.runs.marked(plan.run_id, "cancel"):
                 return self._finish(plan, live, self._reading(plan, live), _never_started(), save)
             live.stage = "starting"
-            self._prepare(plan)
+            self._write_files(prepared)
             reading = self._reading(plan, live)
             reading.take([RunStarted(plan.run_id, plan.backend.NAME)])
-            async with self.keeper.running(self._launch(plan, live), [live.lock, *locks]) as process:
+            async with self.keeper.running(self._launch(prepared, live), [live.lock, *locks]) as process:
                 live.started(process)
                 start.begun.set()
                 ending = await follow(process, reading, start)
@@ -210,26 +217,27 @@ class Executor:
     def _reading(self, plan: Plan, live: LiveRun | None) -> Reading:
         return Reading(self.runs.path(plan.run_id), plan.backend.reader(plan.turn), live)
 
-    def _prepare(self, plan: Plan) -> None:
+    def _write_files(self, prepared: Prepared) -> None:
         """Write the files that the command reads."""
+        plan, command = prepared.plan, prepared.command
         folder = self.runs.path(plan.run_id)
         try:
             plan.turn.scratch.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise storage_error(plan.turn.scratch, error) from error
-        for path, data in plan.command.files.items():
+        for path, data in command.files.items():
             write_file(path, data)
-        write_file(folder / "stdin", plan.command.stdin)
+        write_file(folder / "stdin", command.stdin)
 
-    def _launch(self, plan: Plan, live: LiveRun) -> Launch:
-        folder = self.runs.path(plan.run_id)
+    def _launch(self, prepared: Prepared, live: LiveRun) -> Launch:
+        folder = self.runs.path(prepared.plan.run_id)
         return Launch(
             folder=folder,
-            argv=plan.command.argv,
-            env=plan.env,
-            cwd=plan.command.cwd,
+            argv=prepared.command.argv,
+            env={**prepared.env, **prepared.command.env},
+            cwd=prepared.command.cwd,
             stdin=folder / "stdin",
-            limits=plan.limits,
+            limits=prepared.limits,
             detached=live.handed,
         )
 

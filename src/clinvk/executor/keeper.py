@@ -1,8 +1,9 @@
 """The small process that owns the children of all runs: the only code in clinvk that starts one.
 
-Run as `python -I -S keeper.py FD`, standard library only. FD is a Unix stream socket to its server. For each request it forks a
-*supervisor*, which makes itself a child subreaper (Linux), starts one command in a session of its own, copies what the command
-writes into the run's folder, enforces deadline, stall limit and output limit, and ends only when no descendant is alive.
+Run as `python -I -S keeper.py FD`, standard library only. FD is a Unix stream socket to its server. For each request it
+forks a *supervisor*, which makes itself a child subreaper (Linux), starts one command in a session of its own, copies
+what the command writes into the run's folder, enforces deadline, stall limit and output limit, and ends only when no
+descendant is alive.
 
 Promises, also when the server is killed with SIGKILL:
 - a supervised run that is not detached is stopped, with every process that it started, daemons included;
@@ -10,8 +11,9 @@ Promises, also when the server is killed with SIGKILL:
 - registered heirs are started, holding the locks that were handed over for them;
 - when a supervisor itself is killed, its orphans come back to the keeper (a subreaper too) and are killed.
 
-Wire, server to keeper: 4-byte big-endian length + JSON, with descriptors attached to the length. Server to supervisor: `D` detach,
-`C` cancel, `R` register again as attached. Supervisor to server, lines: `S <pid>` started, `P` new output (coalesced), `X <json>` the ending.
+Wire, server to keeper: 4-byte big-endian length + JSON, with descriptors attached to the length. Server to
+supervisor: `D` detach, `C` cancel.
+Supervisor to server, lines: `S <pid>` started, `P` new output (coalesced), `X <json>` the ending.
 """
 
 import contextlib
@@ -44,7 +46,7 @@ def become_subreaper() -> bool:
     """Make orphaned descendants children of this process; False where the system has no such thing."""
     if not LINUX:
         return False
-    return ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    return bool(ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
 def start_time(pid: int) -> int | None:
@@ -103,6 +105,17 @@ def descendants(root: int) -> list[int]:
         found += below
         queue += below
     return found
+
+
+def kill_strays(run_id: str) -> None:
+    """Kill what is left of a run whose supervisor and keeper were both killed: it still carries the run's id."""
+    mark = f"CLINVK_RUN_ID={run_id}".encode()
+    for name in os.listdir("/proc") if LINUX else ():  # noqa: PTH208
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as environ:  # noqa: PTH123
+            if mark in environ.read().split(b"\0"):
+                os.kill(int(name), signal.SIGKILL)
 
 
 def signal_all(pids: Iterable[int], number: int) -> None:
@@ -272,7 +285,7 @@ class Supervisor:
             self._reap()
 
     def _patience_ms(self) -> float:
-        limits = [self.begun + self.request["timeout_secs"]]
+        limits: list[float] = [self.begun + self.request["timeout_secs"]]
         if self.request["stall_secs"]:
             limits.append(self.active + self.request["stall_secs"])
         if self.kill_at is not None:

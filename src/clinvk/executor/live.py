@@ -7,7 +7,6 @@ from typing import Protocol
 import anyio
 from pydantic import BaseModel
 
-from clinvk.errors import ClinvkError
 from clinvk.events import Event, TextDelta
 from clinvk.executor.runs import RunRecord
 
@@ -41,7 +40,6 @@ class LiveRun:
         self.stage = "queued"
         self.done = anyio.Event()
         self.result: BaseModel | None = None
-        self.failure: ClinvkError | None = None
         self.newest: deque[Event] = deque(maxlen=NEWEST_EVENTS)
         self.newest_text = ""
         self.listeners: set[Listener] = set()

@@ -5,53 +5,84 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clinvk.backends.base import Backend, Command, Installation, Turn
+from clinvk.backends.base import Backend, Command, Turn
 from clinvk.events import TokenUsage
 from clinvk.executor.process import Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One prompt, ready to run. `session_id` names the session to continue; `keep_session` whether to keep one at all."""
+    """What must be known to judge the output of a prompt and to keep its turn; it is saved with the run.
+
+    `session_id` is that of the session that gets the turn (None: no session is kept), `new_session` whether the turn
+    founds it.
+    """
 
     run_id: str
     backend: Backend
-    installation: Installation
     turn: Turn
-    command: Command
-    env: Mapping[str, str]
-    limits: Limits
     prompt: str
     session_id: str | None = None
-    keep_session: bool = True
-    refreshable_login: bool = False
+    new_session: bool = True
     session_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     warnings: tuple[str, ...] = ()
 
 
-def dump_turn(turn: Turn) -> dict[str, Any]:
-    """The turn as JSON, for the record of the run; the prompt is in the request already."""
-    raw = asdict(turn) | {"prompt": ""}
-    return raw | {
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A plan with what is needed once, to start it."""
+
+    plan: Plan
+    command: Command
+    env: Mapping[str, str]
+    limits: Limits
+    refreshable_login: bool = False
+
+
+def dump(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON, for the record of the run; the prompt is in the request already."""
+    turn = plan.turn
+    raw = asdict(turn) | {
+        "prompt": "",
         "workdir": str(turn.workdir),
         "scratch": str(turn.scratch),
         "images": [str(path) for path in turn.images],
     }
+    return {
+        "turn": raw,
+        "session_id": plan.session_id,
+        "new_session": plan.new_session,
+        "session_options": dict(plan.session_options),
+        "tags": list(plan.tags),
+        "metadata": dict(plan.metadata),
+        "warnings": list(plan.warnings),
+    }
 
 
-def load_turn(raw: Mapping[str, Any]) -> Turn:
-    """The turn of a record, to read its output again."""
-    usage = raw["usage_before"]
-    return Turn(
-        **{
-            **raw,
-            "workdir": Path(raw["workdir"]),
-            "scratch": Path(raw["scratch"]),
-            "images": tuple(map(Path, raw["images"])),
-            "allowed_tools": tuple(raw["allowed_tools"]),
-            "extra": tuple(raw["extra"]),
-            "usage_before": None if usage is None else TokenUsage(**usage),
-        }
+def load(raw: Mapping[str, Any], run_id: str, backend: Backend, prompt: str) -> Plan:
+    """The plan of a record, to read its output again."""
+    turn, usage = raw["turn"], raw["turn"]["usage_before"]
+    return Plan(
+        run_id=run_id,
+        backend=backend,
+        turn=Turn(
+            **{
+                **turn,
+                "workdir": Path(turn["workdir"]),
+                "scratch": Path(turn["scratch"]),
+                "images": tuple(map(Path, turn["images"])),
+                "allowed_tools": tuple(turn["allowed_tools"]),
+                "extra": tuple(turn["extra"]),
+                "usage_before": None if usage is None else TokenUsage(**usage),
+            }
+        ),
+        prompt=prompt,
+        session_id=raw["session_id"],
+        new_session=raw["new_session"],
+        session_options=raw["session_options"],
+        tags=tuple(raw["tags"]),
+        metadata=raw["metadata"],
+        warnings=tuple(raw["warnings"]),
     )

@@ -1,0 +1,119 @@
+"""What every operation works with: configuration, stores and the executor of one process."""
+
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from clinvk.backends import locate, registry
+from clinvk.backends.base import Backend, Installation
+from clinvk.config.cascade import Loaded
+from clinvk.config.settings import Config
+from clinvk.errors import ClinvkError
+from clinvk.executor.admission import Admission
+from clinvk.executor.executor import Executor
+from clinvk.executor.process import keeping
+from clinvk.executor.runs import RunStore, storage_error
+from clinvk.sessions.store import SessionStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class App:
+    """One process's clinvk."""
+
+    loaded: Loaded
+    environ: Mapping[str, str]
+    user_home: Path
+    runs: RunStore
+    sessions: SessionStore
+    executor: Executor
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self.loaded.config
+
+    @property
+    def home(self) -> Path:
+        """The folder of sessions and runs."""
+        return self.loaded.home
+
+    def installation(self, backend: Backend) -> Installation:
+        """Where the backend is. Raises ClinvkError(backend_unavailable) when it is disabled or not installed."""
+        settings = self.config.backend(backend.NAME)
+        if not settings.enabled:
+            raise ClinvkError(
+                "backend_unavailable",
+                f"backend {backend.NAME!r} is switched off",
+                hint=f"set backends.{backend.NAME}.enabled: true in {self.loaded.path}",
+                backend=backend.NAME,
+            )
+        found = locate.locate(backend, self.environ, self.user_home, settings.command)
+        if found is None:
+            raise ClinvkError(
+                "backend_unavailable",
+                f"backend {backend.NAME!r} is not installed: no {backend.EXECUTABLE!r} on PATH or in the known places",
+                hint=backend.INSTALL_HINT,
+                backend=backend.NAME,
+            )
+        return found
+
+    def available(self) -> list[str]:
+        """The backends that can be used; the built-in offline one only where nothing else is there."""
+        names: list[str] = []
+        for name, backend in registry.BACKENDS.items():
+            try:
+                self.installation(backend)
+            except ClinvkError:
+                continue
+            names.append(name)
+        agents = [name for name in names if name != registry.BUILT_IN]
+        return agents or names
+
+    def default_backend(self) -> str:
+        """The backend for a call that names none: the configured one, else the first that is installed."""
+        if self.config.default_backend:
+            return self.config.default_backend
+        agents = [name for name in self.available() if name != registry.BUILT_IN]
+        if agents:
+            return agents[0]
+        hints = "; ".join(b.INSTALL_HINT for n, b in registry.BACKENDS.items() if n != registry.BUILT_IN)
+        raise ClinvkError(
+            "backend_unavailable",
+            "no agent CLI is installed and no backend was named",
+            hint=f"install one ({hints}), or name backend {registry.BUILT_IN!r} to try clinvk without a model",
+        )
+
+
+def new_id() -> str:
+    """A fresh id of a run or a session: 16 hex digits, unguessable, unique in its first few already."""
+    return secrets.token_hex(8)
+
+
+def user_home(environ: Mapping[str, str]) -> Path:
+    """The user's home, also where HOME is not set."""
+    return Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+
+
+@asynccontextmanager
+async def opened(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[App]:
+    """clinvk, ready to run prompts; at the end, whatever somebody still waits for is stopped."""
+    try:
+        loaded.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(loaded.home, error) from error
+    limits = loaded.config.limits
+    admission = Admission(total=limits.max_concurrent, per_backend=limits.max_per_backend, queue=limits.queue_length)
+    runs = RunStore(loaded.home)
+    with keeping() as keeper:
+        executor = Executor(runs, keeper, admission)
+        async with executor.serving():
+            yield App(
+                loaded=loaded,
+                environ=environ,
+                user_home=user_home(environ),
+                runs=runs,
+                sessions=SessionStore(loaded.home),
+                executor=executor,
+            )

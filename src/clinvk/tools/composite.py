@@ -1,0 +1,128 @@
+"""What parallel, chain and compare have in common: one record, one driver, one result made of child results."""
+
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel
+
+from clinvk.errors import ClinvkError, Failure
+from clinvk.executor.live import LiveRun
+from clinvk.executor.runs import RunRecord
+from clinvk.request import ChainRequest, CompareRequest, ParallelRequest
+from clinvk.response import ChainResult, CompareResult, ParallelResult
+from clinvk.tools import assemble
+from clinvk.tools.app import App, new_id
+from clinvk.tools.attach import attached
+from clinvk.tools.caller import Caller
+from clinvk.tools.prepare import check_depth, fingerprint
+from clinvk.tools.settle import current
+from clinvk.tools.waiting import wait_for
+
+Composite = ParallelResult | ChainResult | CompareResult
+Result = TypeVar("Result", bound=Composite)
+Drive = Callable[[App, LiveRun, Caller], Awaitable[Result]]
+
+
+async def run(
+    app: App,
+    request: ParallelRequest | ChainRequest | CompareRequest,
+    caller: Caller,
+    kind: type[Result],
+    drive: Drive[Result],
+) -> Result:
+    """Record the run, drive it in the background and wait for it as long as the caller does."""
+    check_depth(app)
+    name = _kind(kind)
+    mark = fingerprint(name, request.model_dump(exclude_defaults=True), caller)
+    live = attached(app, mark, fresh=request.fresh)
+    note = live is not None
+    if live is None:
+        live = _begin(app, request, caller, name, mark, drive)
+    run_id = live.record.id
+
+    def running() -> Result:
+        result = current(app, run_id)
+        assert isinstance(result, kind)
+        return result
+
+    result = await wait_for(app, live, kind, request.wait_secs, caller, running)
+    if note:
+        warning = f"the same request was running already: this is run {run_id}; fresh=true starts another"
+        result.warnings.append(warning)
+    return result
+
+
+def _kind(result: type[BaseModel]) -> Literal["parallel", "chain", "compare"]:
+    if result is ParallelResult:
+        return "parallel"
+    return "chain" if result is ChainResult else "compare"
+
+
+def _begin(
+    app: App,
+    request: ParallelRequest | ChainRequest | CompareRequest,
+    caller: Caller,
+    kind: Literal["parallel", "chain", "compare"],
+    mark: str,
+    drive: Drive[Result],
+) -> LiveRun:
+    record = RunRecord(
+        id=new_id(),
+        kind=kind,
+        created_at=time.time(),
+        client=caller.client,
+        workdir=str(caller.cwd),
+        title=_title(request),
+        fingerprint=mark,
+        request=request.model_dump(exclude_defaults=True),
+    )
+    return app.executor.host(record, work(app, caller, drive), lambda failure: failed(record, failure))
+
+
+def work(app: App, caller: Caller, drive: Drive[Result]) -> Callable[[LiveRun], Awaitable[BaseModel]]:
+    """What drives a run, saving its result at the end."""
+
+    async def driven(live: LiveRun) -> BaseModel:
+        live.stage = "running"
+        result = await drive(app, live, caller)
+        try:
+            app.runs.finish(live.record.id, result, sync=live.handed)
+        except ClinvkError as error:
+            result.warnings.append(f"the result could not be saved: {error.failure.message}")
+        return result
+
+    return driven
+
+
+def caller_of(record: RunRecord) -> Caller:
+    """The caller of a recorded run, for whoever drives it on."""
+    return Caller(client=record.client, cwd=Path(record.workdir))
+
+
+def failed(record: RunRecord, failure: Failure) -> Composite:
+    """The result of a run that could not be driven to its end."""
+    return assemble.assembled(record, {}, "failed").model_copy(update={"error": failure})
+
+
+def _title(request: ParallelRequest | ChainRequest | CompareRequest) -> str:
+    match request:
+        case ParallelRequest():
+            return f"{len(request.tasks)} tasks: {request.tasks[0].prompt[:60]}"
+        case ChainRequest():
+            return f"{len(request.steps)} steps: {request.steps[0].prompt[:60]}"
+        case CompareRequest():
+            return request.prompt[:80]
+
+
+def refuse_dry_runs(field: str, dry_runs: list[bool]) -> None:
+    """A dry run shows one command; it is asked of `prompt`. Raises ClinvkError(invalid_request)."""
+    for number, dry in enumerate(dry_runs):
+        if dry:
+            raise ClinvkError(
+                "invalid_request",
+                f"{field}[{number}].dry_run is only possible with prompt",
+                hint="ask prompt for the dry run of this one",
+                details={"field": f"{field}[{number}].dry_run"},
+            )

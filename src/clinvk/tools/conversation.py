@@ -1,0 +1,102 @@
+"""Keeps a finished turn in its session."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from clinvk.errors import ClinvkError
+from clinvk.executor.conclude import Conclusion
+from clinvk.executor.plan import Plan
+from clinvk.executor.process import started_at
+from clinvk.executor.runs import RunStore
+from clinvk.sessions.model import Session, TurnError, TurnRecord, TurnUpdate, first_line, timestamp
+from clinvk.sessions.store import SessionStore
+
+
+class Keeping:
+    """Saves turns; doing it again for the same run changes nothing."""
+
+    def __init__(self, sessions: SessionStore, runs: RunStore) -> None:
+        self._sessions = sessions
+        self._runs = runs
+
+    def __call__(self, plan: Plan, conclusion: Conclusion) -> str | None:
+        """Append the turn, founding the session if it is its first; the session's id, None when none is kept.
+
+        A first turn that failed before the backend began a conversation leaves no session.
+        """
+        native_id = conclusion.outcome.backend_session_id
+        result = conclusion.result
+        if plan.session_id is None:
+            return None
+        if plan.new_session and not self._founded(plan.session_id):
+            if result.status != "completed" and native_id is None and not result.output:
+                return None
+            self._sessions.create(self._head(plan, conclusion))
+        update: TurnUpdate = {
+            "backend": plan.backend.NAME,
+            "model": result.model,
+            "options": dict(plan.session_options),
+            "native": self._native(conclusion),
+        }
+        if native_id is not None:
+            update["backend_session_id"] = native_id
+        if plan.metadata and not plan.new_session:
+            update["metadata"] = dict(plan.metadata)
+        self._sessions.append_turn(plan.session_id, self._turn(plan, conclusion), update)
+        return plan.session_id
+
+    def _founded(self, session_id: str) -> bool:
+        try:
+            self._sessions.load(session_id)
+        except ClinvkError:
+            return False
+        return True
+
+    @staticmethod
+    def _native(conclusion: Conclusion) -> dict[str, Any]:
+        usage = conclusion.outcome.native_usage
+        if usage is None:
+            return {}
+        return {
+            "usage": {
+                "input_tokens": usage.input_tokens,
+                "output_tokens": usage.output_tokens,
+                "cached_tokens": usage.cached_tokens,
+                "reasoning_tokens": usage.reasoning_tokens,
+            }
+        }
+
+    def _head(self, plan: Plan, conclusion: Conclusion) -> Session:
+        return Session(
+            id=plan.session_id or "",
+            backend=plan.backend.NAME,
+            backend_session_id=conclusion.outcome.backend_session_id,
+            created_at=self._started(plan.run_id) or timestamp(),
+            working_dir=str(plan.turn.workdir),
+            model=conclusion.result.model,
+            title=first_line(plan.prompt),
+            initial_prompt=plan.prompt[:2000],
+            tags=list(plan.tags),
+            options=dict(plan.session_options),
+            metadata=dict(plan.metadata),
+        )
+
+    def _turn(self, plan: Plan, conclusion: Conclusion) -> TurnRecord:
+        result = conclusion.result
+        error = result.error
+        return TurnRecord(
+            run_id=plan.run_id,
+            prompt=plan.prompt,
+            output=result.output,
+            backend=plan.backend.NAME,
+            model=result.model,
+            status=result.status,
+            usage=result.token_usage,
+            cost_usd=result.cost_usd,
+            error=None if error is None else TurnError(code=error.code, message=error.message),
+            started_at=self._started(plan.run_id),
+        )
+
+    def _started(self, run_id: str) -> str | None:
+        moment = started_at(self._runs.path(run_id))
+        return None if moment is None else timestamp(datetime.fromtimestamp(moment, UTC))

@@ -1,0 +1,83 @@
+"""Drives a handed-out run on when its server is gone: `python -m clinvk.tools.heir`, started by the keeper."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import anyio
+
+from clinvk.backends import registry
+from clinvk.config.cascade import load
+from clinvk.errors import ClinvkError
+from clinvk.executor import plan as plans
+from clinvk.executor.live import LiveRun
+from clinvk.executor.process import read_ending, supervisor_alive
+from clinvk.request import PromptOptions
+from clinvk.response import PromptResult
+from clinvk.tools import chain, compare, composite, parallel, settle
+from clinvk.tools.app import App, opened
+from clinvk.tools.caller import Caller
+from clinvk.tools.conversation import Keeping
+from clinvk.tools.prompt import failed, rerun
+
+
+async def inherit(app: App, run_id: str, lock: int) -> None:
+    """Bring one run to its end; its lock is held already and was never let go."""
+    record = app.runs.record(run_id)
+    caller = composite.caller_of(record)
+    match record.kind:
+        case "parallel":
+            work = composite.work(app, caller, parallel.drive)
+        case "chain":
+            work = composite.work(app, caller, chain.drive)
+        case "compare":
+            work = composite.work(app, caller, compare.drive)
+        case "prompt":
+
+            async def work(live: LiveRun) -> settle.Result:
+                return await _prompt(app, live, caller)
+
+    on_failure = failed if record.kind == "prompt" else composite.failed
+    live = app.executor.adopt(record, lock, work, lambda failure: on_failure(record, failure))
+    await live.done.wait()
+
+
+async def _prompt(app: App, live: LiveRun, caller: Caller) -> settle.Result:
+    record = live.record
+    folder = app.runs.path(record.id)
+    if not supervisor_alive(folder) and read_ending(folder) is None and not (folder / "keeper.json").exists():
+        return await rerun(app, live, PromptOptions.model_validate(record.request), caller)  # it was still in the queue
+    plan = plans.load(record.plan, record.id, registry.get(record.backend), record.request["prompt"])
+    result = await app.executor.resume(plan, live, Keeping(app.sessions, app.runs))
+    assert isinstance(result, PromptResult)
+    return result
+
+
+async def _main(home: Path, config: Path | None, run_id: str, lock: int) -> None:
+    environ = {**os.environ, "CLINVK_HOME": str(home)}
+    loaded = load(environ, path=config, known_backends=registry.BACKENDS)
+    async with opened(loaded, environ) as app:
+        if app.runs.result(run_id) is None:
+            await inherit(app, run_id, lock)
+
+
+def main() -> int:
+    """Parse the command line that `heirs.heir_argv` writes."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--lock", type=int, required=True)
+    words = parser.parse_args()
+    os.set_inheritable(words.lock, False)
+    try:
+        anyio.run(_main, words.home, words.config, words.run, words.lock)
+    except ClinvkError as error:
+        sys.stderr.write(f"run {words.run}: {error.failure.message}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

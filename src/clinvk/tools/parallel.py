@@ -1,0 +1,41 @@
+"""Several prompts at once."""
+
+import anyio
+
+from clinvk.executor.live import LiveRun
+from clinvk.request import ParallelRequest, PromptOptions
+from clinvk.response import ParallelResult, PromptResult
+from clinvk.tools import assemble, composite
+from clinvk.tools.app import App
+from clinvk.tools.caller import Caller
+from clinvk.tools.children import child
+
+
+async def parallel(app: App, request: ParallelRequest, caller: Caller) -> ParallelResult:
+    """Run the tasks, at most `max_parallel` at a time; results in task order. Raises ClinvkError before it starts."""
+    composite.refuse_dry_runs("tasks", [task.dry_run for task in request.tasks])
+    return await composite.run(app, request, caller, ParallelResult, drive)
+
+
+async def drive(app: App, live: LiveRun, caller: Caller) -> ParallelResult:
+    """Run what has not run yet of the tasks."""
+    request = ParallelRequest.model_validate(live.record.request)
+    workers = anyio.CapacityLimiter(request.max_parallel or app.config.parallel.max_workers)
+    fail_fast = app.config.parallel.fail_fast if request.fail_fast is None else request.fail_fast
+    results: dict[int, PromptResult] = {}
+    stopped = anyio.Event()
+
+    async def one(number: int, options: PromptOptions) -> None:
+        async with workers:
+            if stopped.is_set():
+                return
+            results[number] = await child(app, live, options, caller, number)
+        if fail_fast and results[number].status == "failed" and not stopped.is_set():
+            stopped.set()
+            for sibling in live.children:
+                sibling.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        for number, task in enumerate(request.tasks, 1):
+            tasks.start_soon(one, number, task)
+    return assemble.parallel(live.record, request, results, None)

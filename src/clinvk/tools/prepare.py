@@ -1,0 +1,262 @@
+"""From what a caller asked for to what will run: defaults, policy, session, command. Starts nothing."""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clinvk.backends import locate, registry
+from clinvk.backends.base import Backend, Turn, unsupported
+from clinvk.backends.values import IMAGE_TYPES
+from clinvk.config.policy import check_workdir
+from clinvk.config.settings import Config
+from clinvk.errors import ClinvkError
+from clinvk.events import TokenUsage
+from clinvk.executor import environment
+from clinvk.executor.plan import Plan, Prepared
+from clinvk.executor.process import Limits
+from clinvk.request import ApprovalMode, PromptOptions, SandboxMode
+from clinvk.sessions.model import Session
+from clinvk.tools.app import App, new_id
+from clinvk.tools.caller import Caller
+
+HANDOVER_CHARS = 200_000  # of the conversation so far, when it moves to another backend
+FILE_BYTES = 512 * 1024  # of one text file that is put into the prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of a call with defaults filled in, in this order: call, session, backend, unified flags."""
+
+    model: str | None
+    approval: ApprovalMode
+    sandbox: SandboxMode
+    system_prompt: str | None
+    max_turns: int | None
+    allowed_tools: tuple[str, ...]
+    extra: tuple[str, ...]
+
+    def kept(self) -> dict[str, Any]:
+        """What a session keeps for its later turns."""
+        return {
+            "model": self.model,
+            "approval_mode": self.approval,
+            "sandbox_mode": self.sandbox,
+            "system_prompt": self.system_prompt,
+            "max_turns": self.max_turns,
+            "allowed_tools": list(self.allowed_tools),
+            "extra": list(self.extra),
+        }
+
+
+def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str) -> Prepared:
+    """Everything that a prompt needs to start. Raises ClinvkError for what cannot or may not be done."""
+    check_depth(app)
+    session = app.sessions.load(app.sessions.resolve(options.session_id)) if options.session_id else None
+    backend = _backend(app, options, session)
+    installation = app.installation(backend)
+    workdir = _workdir(app, options, session, caller)
+    chosen = _options(app.config, backend, options, session)
+    if chosen.approval == "always":
+        raise unsupported(
+            backend.NAME,
+            "approval_mode",
+            "always",
+            f"nobody can be asked here; {backend.NAME} accepts: {', '.join(backend.CAPABILITIES.approval_modes)}",
+        )
+    native, warnings = _native_session(session, backend)
+    prompt, images = _with_files(app, options, workdir)
+    if session is not None and native is None and session.turn_count:
+        prompt = _handed_over(app, session, prompt)
+    ephemeral = options.ephemeral or (app.config.unified_flags.ephemeral and session is None)
+    turn = Turn(
+        prompt=prompt,
+        workdir=workdir,
+        scratch=app.runs.path(run_id) / "scratch",
+        new_id=str(uuid.uuid4()),
+        resume_id=native,
+        model=chosen.model,
+        system_prompt=chosen.system_prompt,
+        approval=chosen.approval,
+        sandbox=chosen.sandbox,
+        max_turns=chosen.max_turns,
+        ephemeral=ephemeral,  # a backend that keeps its own record all the same refuses it
+        images=images,
+        output_schema=options.output_schema,
+        allowed_tools=chosen.allowed_tools,
+        extra=chosen.extra,
+        usage_before=_usage_before(session) if native else None,
+    )
+    plan = Plan(
+        run_id=run_id,
+        backend=backend,
+        turn=turn,
+        prompt=options.prompt,
+        session_id=session.id if session else None if ephemeral else new_id(),
+        new_session=session is None,
+        session_options=chosen.kept(),
+        tags=tuple(dict.fromkeys([*app.config.session.default_tags, *options.tags])),
+        metadata=options.metadata,
+        warnings=tuple(warnings),
+    )
+    return Prepared(
+        plan=plan,
+        command=backend.command(turn, installation),
+        env=child_environment(app, backend, run_id=run_id),
+        limits=_limits(app.config, options),
+        refreshable_login=backend.login(app.environ, app.user_home).refreshable,
+    )
+
+
+def check_depth(app: App) -> None:
+    """Stop an agent that calls clinvk that calls an agent. Raises ClinvkError(recursion_limit)."""
+    depth = environment.depth(app.environ)
+    limit = app.config.limits.max_depth
+    if depth > limit:
+        raise ClinvkError(
+            "recursion_limit",
+            f"this call comes from an agent that clinvk started, {depth} levels deep; at most {limit} are allowed",
+            hint="do the work in this agent, or raise limits.max_depth",
+            details={"depth": depth, "max_depth": limit, "chain_id": app.environ.get(environment.CHAIN)},
+        )
+
+
+def _backend(app: App, options: PromptOptions, session: Session | None) -> Backend:
+    name = options.backend or (session.backend if session else None) or app.default_backend()
+    return registry.get(name)
+
+
+def _workdir(app: App, options: PromptOptions, session: Session | None, caller: Caller) -> Path:
+    kept = Path(session.working_dir) if session and session.working_dir else None
+    asked = options.workdir
+    if asked is not None and not Path(asked).expanduser().is_absolute():
+        asked = str(caller.cwd / asked)
+    workdir = check_workdir(asked, app.config, default=kept or caller.cwd)
+    if session is not None and kept is not None and workdir != kept.resolve():
+        raise ClinvkError(
+            "invalid_request",
+            f"session {session.id} belongs to {kept}, not to {workdir}",
+            hint="leave workdir out to continue it there, or start a new session",
+            details={"field": "workdir", "value": str(workdir), "session_workdir": str(kept)},
+        )
+    return workdir
+
+
+def _options(config: Config, backend: Backend, options: PromptOptions, session: Session | None) -> Options:
+    own = config.backend(backend.NAME)
+    unified = config.unified_flags
+    kept: Mapping[str, Any] = session.options if session else {}
+    same = session is not None and session.backend == backend.NAME
+    tools = kept.get("allowed_tools") if session else own.allowed_tools
+    return Options(
+        model=options.model or (kept.get("model") if same else None) or own.model,
+        approval=options.approval_mode or kept.get("approval_mode") or own.approval_mode or unified.approval_mode,
+        sandbox=options.sandbox_mode or kept.get("sandbox_mode") or own.sandbox_mode or unified.sandbox_mode,
+        system_prompt=_first(options.system_prompt, kept.get("system_prompt"), own.system_prompt),
+        max_turns=options.max_turns or kept.get("max_turns") or unified.max_turns,
+        allowed_tools=tuple(tools or ()),
+        extra=tuple(dict.fromkeys([*own.extra_flags, *((kept.get("extra") or ()) if same else ()), *options.extra])),
+    )
+
+
+def _first(*values: str | None) -> str | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _native_session(session: Session | None, backend: Backend) -> tuple[str | None, list[str]]:
+    """The backend's own conversation to resume, and what to tell the caller when there is none."""
+    if session is None:
+        return None, []
+    if session.backend != backend.NAME:
+        return None, [
+            f"the conversation was handed over from {session.backend} to {backend.NAME}: its transcript was "
+            "put before the prompt; tool results and hidden context of the former backend are not part of it"
+        ]
+    if session.backend_session_id is None and session.turn_count:
+        return None, [f"{backend.NAME} has no conversation of its own for this session; the transcript was handed over"]
+    return session.backend_session_id, []
+
+
+def _usage_before(session: Session | None) -> TokenUsage | None:
+    raw = session.native.get("usage") if session else None
+    return TokenUsage(**raw) if raw else None
+
+
+def _handed_over(app: App, session: Session, prompt: str) -> str:
+    parts = ["This continues a conversation that another agent had with the user. What was said so far:"]
+    for said, answered in app.sessions.transcript(session.id, HANDOVER_CHARS):
+        parts.append(f"<user>\n{said}\n</user>\n<assistant>\n{answered}\n</assistant>")
+    parts.append(f"The user now says:\n{prompt}")
+    return "\n\n".join(parts)
+
+
+def _with_files(app: App, options: PromptOptions, workdir: Path) -> tuple[str, tuple[Path, ...]]:
+    """Images go to the backend as such; text files are put into the prompt, after it."""
+    images: list[Path] = []
+    prompt = options.prompt
+    for name in options.files:
+        path = _file(app, name, workdir)
+        if path.suffix.lower() in IMAGE_TYPES:
+            images.append(path)
+        else:
+            prompt += f'\n\n<file path="{path}">\n{_text(path, name)}\n</file>'
+    return prompt, tuple(images)
+
+
+def _file(app: App, name: str, workdir: Path) -> Path:
+    path = (workdir / Path(name).expanduser()).resolve()
+    if not path.is_file():
+        raise _bad_file(name, "does not exist or is no file")
+    if not path.is_relative_to(workdir):  # inside the workdir is allowed already; elsewhere the same rules hold
+        check_workdir(str(path.parent), app.config, default=workdir)
+    return path
+
+
+def _text(path: Path, name: str) -> str:
+    try:
+        data = path.read_bytes()
+        if len(data) > FILE_BYTES:
+            raise _bad_file(name, f"has {len(data):,} bytes; at most {FILE_BYTES:,} are accepted")
+        return data.decode("utf-8")
+    except OSError as error:
+        raise _bad_file(name, f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise _bad_file(name, f"is neither UTF-8 text nor an image ({', '.join(IMAGE_TYPES)})") from None
+
+
+def _bad_file(name: str, why: str) -> ClinvkError:
+    return ClinvkError("invalid_request", f"files: {name!r} {why}", hint="check the path", details={"field": "files"})
+
+
+def child_environment(app: App, backend: Backend, *, run_id: str) -> dict[str, str]:
+    """The variables that a process of the backend gets, but for those of its command."""
+    env = environment.child_environment(
+        app.environ,
+        backend.ENVIRONMENT,
+        path=locate.search_path(app.environ, app.user_home),
+        extra=app.config.backend(backend.NAME).env,
+        run_id=run_id,
+    )
+    env.setdefault("HOME", str(app.user_home))
+    env[environment.HOME] = str(app.home)
+    return env
+
+
+def _limits(config: Config, options: PromptOptions) -> Limits:
+    limits = config.limits
+    return Limits(
+        timeout_secs=options.timeout_secs or limits.timeout_secs,
+        stall_secs=limits.stall_secs,
+        max_output_bytes=limits.max_output_bytes,
+        grace_secs=limits.kill_grace_secs,
+    )
+
+
+def fingerprint(kind: str, request: Mapping[str, Any], caller: Caller) -> str:
+    """What makes two requests of one client the same: everything but how long it waits."""
+    same = {key: value for key, value in request.items() if key not in ("wait_secs", "fresh")}
+    text = json.dumps([kind, caller.client, str(caller.cwd), same], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

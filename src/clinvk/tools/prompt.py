@@ -1,0 +1,148 @@
+"""One prompt on one backend."""
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from pydantic import BaseModel
+
+from clinvk.errors import ClinvkError, Failure
+from clinvk.executor import plan as plans
+from clinvk.executor.live import LiveRun
+from clinvk.executor.plan import Prepared
+from clinvk.executor.runs import RunRecord
+from clinvk.request import PromptOptions, PromptRequest
+from clinvk.response import DryRunResult, PromptResult, RunStatus
+from clinvk.sessions.model import first_line
+from clinvk.tools.app import App, new_id
+from clinvk.tools.attach import attached
+from clinvk.tools.caller import Caller
+from clinvk.tools.conversation import Keeping
+from clinvk.tools.prepare import fingerprint, prepare
+from clinvk.tools.settle import current
+from clinvk.tools.waiting import wait_for
+
+SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+
+
+async def prompt(app: App, request: PromptRequest, caller: Caller) -> PromptResult | DryRunResult:
+    """Run one prompt and wait for it. Raises ClinvkError for what was refused before anything started."""
+    if request.dry_run:
+        return dry_run(app, request, caller)
+    mark = fingerprint("prompt", request.model_dump(exclude_defaults=True), caller)
+    live, note = attached(app, mark, fresh=request.fresh), True
+    if live is None:
+        live, note = start(app, request, caller, mark=mark), False
+
+    def running() -> PromptResult:
+        result = current(app, live.record.id)
+        assert isinstance(result, PromptResult)
+        return result
+
+    result = await wait_for(app, live, PromptResult, request.wait_secs, caller, running)
+    return _noted(result) if note else result
+
+
+def _noted(result: PromptResult) -> PromptResult:
+    warning = f"the same request was running already: this is run {result.run_id}; fresh=true starts another"
+    return result.model_copy(update={"warnings": [*result.warnings, warning]})
+
+
+def start(
+    app: App,
+    options: PromptOptions,
+    caller: Caller,
+    *,
+    mark: str = "",
+    parent: LiveRun | None = None,
+    position: int = 0,
+) -> LiveRun:
+    """Admit a prompt and drive it in the background. Raises ClinvkError when it is refused."""
+    run_id = new_id()
+    prepared = prepare(app, options, caller, run_id)
+    plan = prepared.plan
+    with ExitStack() as stack:
+        locks = _lock_session(app, prepared, stack)
+        record = RunRecord(
+            id=run_id,
+            kind="prompt",
+            created_at=time.time(),
+            client=caller.client,
+            parent_id=parent.record.id if parent else None,
+            position=position if parent else None,
+            name=getattr(options, "name", None),
+            backend=plan.backend.NAME,
+            model=plan.turn.model,
+            workdir=str(plan.turn.workdir),
+            session_id=plan.session_id,
+            title=first_line(options.prompt),
+            fingerprint=mark,
+            request=options.model_dump(exclude_defaults=True),
+            plan=plans.dump(plan),
+        )
+        live = app.executor.host(
+            record, lambda live: _run(app, prepared, live, locks, held), lambda failure: failed(record, failure)
+        )
+        held = stack.pop_all()
+    if parent is not None:
+        parent.adopt_child(live)
+        app.runs.add_child(parent.record.id, run_id)
+    return live
+
+
+async def _run(app: App, prepared: Prepared, live: LiveRun, locks: Sequence[int], held: ExitStack) -> BaseModel:
+    with held:
+        return await app.executor.execute(prepared, live, locks, Keeping(app.sessions, app.runs))
+
+
+async def rerun(app: App, live: LiveRun, options: PromptOptions, caller: Caller) -> PromptResult:
+    """Run a recorded prompt that was never started, under its own id."""
+    prepared = prepare(app, options, caller, live.record.id)
+    with ExitStack() as stack:
+        locks = _lock_session(app, prepared, stack)
+        result = await app.executor.execute(prepared, live, locks, Keeping(app.sessions, app.runs))
+    assert isinstance(result, PromptResult)
+    return result
+
+
+def _lock_session(app: App, prepared: Prepared, stack: ExitStack) -> list[int]:
+    """The lock of the session that the run continues, held until no process of the run is left."""
+    plan = prepared.plan
+    if plan.session_id is None or plan.new_session:
+        return []
+    return [stack.enter_context(app.sessions.turn_lock(plan.session_id, plan.run_id))]
+
+
+def failed(record: RunRecord, failure: Failure) -> PromptResult:
+    """The result of a prompt that could not be run."""
+    status: RunStatus = "cancelled" if failure.code == "cancelled" else "failed"
+    return PromptResult(run_id=record.id, status=status, backend=record.backend, model=record.model, error=failure)
+
+
+def refused(options: PromptOptions, error: ClinvkError) -> PromptResult:
+    """The result of a prompt that was refused before it became a run."""
+    return PromptResult(
+        run_id="", status="failed", backend=options.backend or "", model=options.model, error=error.failure
+    )
+
+
+def dry_run(app: App, options: PromptOptions, caller: Caller) -> DryRunResult:
+    """What the prompt would start; nothing is started, nothing is written."""
+    prepared = prepare(app, options, caller, "dry-run")
+    env = {**prepared.env, **prepared.command.env}
+    secrets = [value for name, value in env.items() if any(word in name.upper() for word in SECRET_NAMES) and value]
+    return DryRunResult(
+        backend=prepared.plan.backend.NAME,
+        model=prepared.plan.turn.model,
+        argv=[_redacted(part, secrets) for part in prepared.command.argv],
+        cwd=str(prepared.command.cwd),
+        env=sorted(env),
+        stdin_chars=len(prepared.command.stdin.decode("utf-8", "replace")),
+        warnings=list(prepared.plan.warnings),
+    )
+
+
+def _redacted(part: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        part = part.replace(secret, "[redacted]")
+    return part

@@ -1,0 +1,162 @@
+"""Read runs, wait for them, and stop them, whichever process drives them."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+
+from clinvk.errors import ClinvkError
+from clinvk.executor.process import stop
+from clinvk.executor.runs import RunState
+from clinvk.request import CancelRequest, RunsRequest
+from clinvk.response import CancelResult, RunsResult, RunStatus, RunSummary
+from clinvk.sessions.model import timestamp
+from clinvk.tools import output
+from clinvk.tools.app import App
+from clinvk.tools.caller import Caller
+from clinvk.tools.cut import cut
+from clinvk.tools.settle import Result, current, newest_events, settled
+
+LOOK_SECS = 0.1  # how often a run that another process drives is looked at
+STOP_SECS = 20.0  # how long a cancel waits for the end: grace, sweep and saving on a busy machine
+STATUSES = ("completed", "failed", "cancelled", "running", "interrupted", "unread")
+
+
+async def runs(app: App, request: RunsRequest, caller: Caller) -> RunsResult:
+    """List runs, or look at one. Raises ClinvkError(run_not_found, invalid_request)."""
+    if request.action == "list":
+        return await anyio.to_thread.run_sync(_page, app, request)
+    if request.run_id is None:
+        raise ClinvkError(
+            "invalid_request",
+            f"run_id is missing for action {request.action!r}",
+            hint="runs(action='list') shows the ids",
+            details={"field": "run_id"},
+        )
+    run_id = app.runs.resolve(request.run_id)
+    match request.action:
+        case "status":
+            return _shown(app, run_id)
+        case "wait":
+            return await _wait(app, run_id, request, caller)
+        case "output":
+            return await anyio.to_thread.run_sync(output.page, app, run_id, request)
+
+
+def _page(app: App, request: RunsRequest) -> RunsResult:
+    if request.status is not None and request.status not in STATUSES:
+        raise ClinvkError(
+            "invalid_request",
+            f"status {request.status!r} is none of {', '.join(STATUSES)}",
+            hint="leave status out to see all",
+            details={"field": "status", "value": request.status, "accepted": list(STATUSES)},
+        )
+    warnings: list[str] = []
+    found: list[tuple[bool, float, RunState]] = []
+    for run_id in app.runs.ids():
+        try:
+            state = settled(app, run_id)
+        except ClinvkError as error:
+            warnings.append(error.failure.message)
+            continue
+        if state.record.parent_id is None and _matches(state, request):
+            found.append((not state.unread or state.status == "running", -state.record.created_at, state))
+    found.sort(key=lambda entry: entry[:2])
+    limit = request.limit or 20
+    page = found[request.offset : request.offset + limit]
+    return RunsResult(runs=[summary(state) for *_, state in page], total=len(found), warnings=warnings)
+
+
+def _matches(state: RunState, request: RunsRequest) -> bool:
+    record = state.record
+    if request.status == "unread":
+        if not state.unread or state.status == "running":
+            return False
+    elif request.status is not None and state.status != request.status:
+        return False
+    if request.backend is not None and record.backend != request.backend:
+        return False
+    if request.workdir is not None and Path(record.workdir) != Path(request.workdir).expanduser():
+        return False
+    return request.query is None or request.query.casefold() in f"{record.title} {record.id}".casefold()
+
+
+def summary(state: RunState) -> RunSummary:
+    """One run as a listing shows it."""
+    record, result = state.record, state.result or {}
+    error = result.get("error")
+    return RunSummary(
+        run_id=record.id,
+        kind=record.kind,
+        status=_status(state),
+        unread=state.unread and state.status != "running",
+        backend=record.backend,
+        title=record.title,
+        workdir=record.workdir,
+        session_id=record.session_id,
+        parent_id=record.parent_id,
+        created_at=timestamp(datetime.fromtimestamp(record.created_at, UTC)),
+        duration_ms=result.get("duration_ms", result.get("total_duration_ms")),
+        error_code=error["code"] if error else None,
+    )
+
+
+def _status(state: RunState) -> RunStatus:
+    return "interrupted" if state.status == "unsettled" else state.status
+
+
+def _shown(app: App, run_id: str) -> RunsResult:
+    """A run with its result, or how far it has come; children as they are."""
+    result: Result = current(app, run_id)
+    cut(result, app.config.output.max_chars)
+    state = app.runs.state(run_id)
+    children = [summary(settled(app, child)) for child in app.runs.children(run_id)]
+    if state.status != "running":
+        app.runs.mark(run_id, "read")
+    return RunsResult(
+        run=summary(app.runs.state(run_id)),
+        result=result,
+        events=newest_events(app.runs.path(run_id)) if state.record.kind == "prompt" else None,
+        children=children or None,
+    )
+
+
+async def _wait(app: App, run_id: str, request: RunsRequest, caller: Caller) -> RunsResult:
+    patience = app.config.mcp.wait_secs if request.wait_secs is None else request.wait_secs
+    live = app.executor.live.get(run_id)
+    with anyio.move_on_after(patience):
+        if live is None:
+            await _ended(app, run_id)
+        else:
+            if caller.listener is not None:
+                live.listeners.add(caller.listener)
+            try:
+                await live.done.wait()
+            finally:
+                if caller.listener is not None:
+                    live.listeners.discard(caller.listener)
+    return _shown(app, run_id)
+
+
+async def _ended(app: App, run_id: str) -> None:
+    while settled(app, run_id).status == "running":  # noqa: ASYNC110 - another process drives it
+        await anyio.sleep(LOOK_SECS)
+
+
+async def cancel(app: App, request: CancelRequest) -> CancelResult:
+    """Stop a run and everything it started, whichever process drives it, and wait until it has ended."""
+    run_id = app.runs.resolve(request.run_id)
+    state = settled(app, run_id)
+    if state.status != "running":
+        return CancelResult(run_id=run_id, status=_status(state), already_ended=True)
+    app.runs.mark(run_id, "cancel")
+    live = app.executor.live.get(run_id)
+    if live is not None:
+        live.cancel()
+    else:
+        for running in (run_id, *app.runs.children(run_id)):
+            app.runs.mark(running, "cancel")
+            stop(app.runs.path(running))
+    with anyio.move_on_after(STOP_SECS):
+        await (live.done.wait() if live is not None else _ended(app, run_id))
+    return CancelResult(run_id=run_id, status=_status(settled(app, run_id)))

@@ -1,0 +1,127 @@
+"""The truth about a run, whoever drove it: settled when its driver is gone, a snapshot while it runs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from clinvk.backends import registry
+from clinvk.errors import ClinvkError
+from clinvk.events import Ending
+from clinvk.executor import keeper
+from clinvk.executor import plan as plans
+from clinvk.executor.process import read_ending, started_at
+from clinvk.executor.runs import RunRecord, RunState
+from clinvk.response import ChainResult, CompareResult, ParallelResult, PromptResult, RunStatus
+from clinvk.tools import assemble
+from clinvk.tools.app import App
+from clinvk.tools.conversation import Keeping
+
+Result = PromptResult | ParallelResult | ChainResult | CompareResult
+RESULTS: dict[str, type[Result]] = {
+    "prompt": PromptResult,
+    "parallel": ParallelResult,
+    "chain": ChainResult,
+    "compare": CompareResult,
+}
+NEWEST_BYTES = 64 * 1024  # of events.jsonl, read from its end
+NEWEST_EVENTS = 20
+
+
+def settled(app: App, run_id: str) -> RunState:
+    """The state of a run; one whose driver is gone is judged now, from what is on disk."""
+    state = app.runs.state(run_id)
+    if state.status != "unsettled":
+        return state
+    with app.runs.owned(run_id) as lock:
+        if lock is None or app.runs.result(run_id) is not None:
+            return app.runs.state(run_id)
+        if state.record.kind == "prompt":
+            _settle_prompt(app, state.record)
+        else:
+            for child in app.runs.children(run_id):
+                settled(app, child)
+            app.runs.finish(
+                run_id, assemble.assembled(state.record, _children(app, run_id), _cut_off(app, run_id)), sync=True
+            )
+    return app.runs.state(run_id)
+
+
+def _settle_prompt(app: App, record: RunRecord) -> None:
+    ending = read_ending(app.runs.path(record.id))
+    if ending is None:
+        keeper.kill_strays(record.id)
+        began = started_at(app.runs.path(record.id)) is not None
+        message = "it was cut off: its keeper was killed or the machine stopped" if began else "it was never started"
+        ending = Ending(reason="interrupted", message=message)
+    plan = plans.load(record.plan, record.id, registry.get(record.backend), record.request["prompt"])
+    app.executor.settle(plan, ending, Keeping(app.sessions, app.runs))
+
+
+def current(app: App, run_id: str) -> Result:
+    """The result of a run, or how far it has come."""
+    state = settled(app, run_id)
+    if state.status == "running":
+        return running(app, state.record)
+    return saved(app, state.record)
+
+
+def saved(app: App, record: RunRecord) -> Result:
+    """The result on disk. Raises ClinvkError(output_unreadable) when somebody damaged it."""
+    raw = app.runs.result(record.id)
+    if raw is None:
+        raise ClinvkError("output_unreadable", f"the result of run {record.id} is missing or damaged")
+    return RESULTS[record.kind].model_validate(raw)
+
+
+def running(app: App, record: RunRecord) -> Result:
+    """How far a run has come, with what it has said so far."""
+    if record.kind != "prompt":
+        return assemble.assembled(record, _children(app, record.id), "running")
+    events = newest_events(app.runs.path(record.id))
+    text = "".join(event["text"] for event in events if event.get("type") == "text_delta")
+    return PromptResult(
+        run_id=record.id,
+        status="running",
+        backend=record.backend,
+        model=record.model,
+        session_id=record.session_id,
+        output=text,
+        output_chars=len(text),
+        partial=True,
+        duration_ms=assemble.elapsed_ms(record),
+    )
+
+
+def _children(app: App, run_id: str) -> dict[int, PromptResult]:
+    """The results of a run's children as they are now, by position."""
+    found: dict[int, PromptResult] = {}
+    for child in app.runs.children(run_id):
+        result = current(app, child)
+        position = app.runs.state(child).record.position
+        if isinstance(result, PromptResult) and position is not None:
+            found[position] = result
+    return found
+
+
+def _cut_off(app: App, run_id: str) -> RunStatus:
+    return "cancelled" if app.runs.marked(run_id, "cancel") else "interrupted"
+
+
+def newest_events(folder: Path) -> list[dict[str, Any]]:
+    """The last events of a run, oldest first."""
+    try:
+        with (folder / "events.jsonl").open("rb") as log:
+            log.seek(0, 2)
+            log.seek(max(0, log.tell() - NEWEST_BYTES))
+            lines = log.read().split(b"\n")
+    except OSError:
+        return []
+    events: list[dict[str, Any]] = []
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            events.append(event)  # pyright: ignore[reportUnknownArgumentType]
+    return events[-NEWEST_EVENTS:]
