@@ -57,6 +57,7 @@ class Case:
     before: bool = False  # a plain turn goes before,
     resume: bool = False  # which this one resumes
     refuse: bool = False
+    model: bool = True
     logged_out: bool = False
     send: signal.Signals | None = None
 
@@ -142,6 +143,8 @@ CASES: dict[str, Case] = {
     "thinking": Case(says(Answer("42, I think.", thinking="Deep thought about the question."))),
     "tools": Case(both_tools, MAY_WRITE),
     "denied_tool": Case(only_shell, ALL | {"codex": ("-s", "read-only")}),
+    # Gemini CLI then asks a router model first; the result names both.
+    "default_model": Case(says(Answer("The answer is 42.")), model=False),
     "resumed": Case(says(Answer("First."), Answer("Second, with all of the first in mind.")), before=True, resume=True),
     "structured": Case(
         says(Answer(structured={"answer": 42})),
@@ -189,9 +192,9 @@ CASES: dict[str, Case] = {
 }
 
 
-def argv(backend: str, flags: tuple[str, ...], session: str, resume: str | None) -> list[str]:
+def argv(backend: str, model: str, flags: tuple[str, ...], session: str, resume: str | None) -> list[str]:
     """The command line; the flags go before `resume`, where Codex still takes all of them."""
-    chosen = [f"--model={MODELS[backend]}"] if backend == "claude" else ["-m", MODELS[backend]]
+    chosen = [] if not model else [f"--model={model}"] if backend == "claude" else ["-m", model]
     if backend == "claude":
         base = ["-p", "--output-format=stream-json", "--verbose", "--include-partial-messages", *chosen]
         resuming = any(flag.startswith("--resume") for flag in flags)
@@ -254,7 +257,8 @@ class Recording:
         schema = self.root / "schema.json"
         schema.write_text(json.dumps(SCHEMA), encoding="utf-8")
         flags = tuple(flag.replace("{schema}", str(schema)) for flag in flags)
-        arguments = argv(self.backend, flags, session, resume)
+        model = MODELS[self.backend] if self.case.model else ""
+        arguments = argv(self.backend, model, flags, session, resume)
         stdin, stdout, stderr = (self.root / name for name in ("stdin", "stdout", "stderr"))
         stdin.write_text(PROMPT if resume is None else "And what was that again?", encoding="utf-8")
         with stdin.open() as given, stdout.open("w") as out, stderr.open("w") as err:

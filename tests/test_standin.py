@@ -96,6 +96,22 @@ def test_the_real_cli_does_what_the_model_asks_for(name: str, tmp_path: Path) ->
     assert standin.faults == []
 
 
+def test_a_router_call_is_answered_beside_the_script(tmp_path: Path) -> None:
+    with serving(Script(Answer("Routed."))) as standin:
+        done = subprocess.run(
+            [cli_path("gemini"), "-o", "json"],
+            input="hi",
+            env=cli_environment("gemini", tmp_path, standin.url),
+            cwd=tmp_path,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+            check=True,
+        )
+    assert json.loads(done.stdout)["response"] == "Routed."
+    assert (len(standin.requests), len(standin.questions)) == (2, 1)
+
+
 @pytest.mark.parametrize("backend", COMMANDS)
 def test_the_transcripts_are_of_the_pinned_versions_and_of_no_machine(backend: str) -> None:
     assert len(cases(backend)) >= 25

@@ -29,7 +29,8 @@ def is_router_call(request: Recorded) -> bool:
 
 def router_answer() -> Answer:
     """The small model's verdict: an easy question."""
-    return Answer(structured={"complexity_reasoning": "simple", "complexity_score": 10})
+    verdict: Json = {"complexity_reasoning": "simple", "complexity_score": 10}
+    return Answer(structured=verdict, usage=Usage(input=40, cached=0, output=5, reasoning=0))
 
 
 def message(answer: Answer, request: Recorded) -> Json:
