@@ -39,14 +39,16 @@ UNKILLABLE_SECS = 10.0  # a process that survives SIGKILL this long is stuck in 
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 F_SETPIPE_SZ = 1031  # fcntl(2)
 LINUX = sys.platform == "linux"
-WAKE_SIGNALS = (signal.SIGCHLD, signal.SIGTERM)
+SPARES = 2  # supervisors forked in advance
+SPAWN = b'{"do": "spawn"'
+
+
+_prctl = ctypes.CDLL(None, use_errno=True).prctl if LINUX else None
 
 
 def become_subreaper() -> bool:
     """Make orphaned descendants children of this process; False where the system has no such thing."""
-    if not LINUX:
-        return False
-    return bool(ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    return _prctl is not None and _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
 
 def start_time(pid: int) -> int | None:
@@ -201,7 +203,7 @@ class Spool:
 class Supervisor:
     """Owns one command from its start until nothing of it is alive."""
 
-    def __init__(self, request: dict[str, Any], control: socket.socket) -> None:
+    def __init__(self, request: dict[str, Any], control: socket.socket, wakeup: Wakeup) -> None:
         self.folder: str = request["folder"]
         self.request = request
         self.control: socket.socket | None = control
@@ -212,7 +214,7 @@ class Supervisor:
         self.status: int | None = None
         self.pid = 0
         self.kill_at: float | None = None
-        self.wakeup = Wakeup()
+        self.wakeup = wakeup
         self.begun = self.active = time.monotonic()
         self.state = os.open(f"{self.folder}/keeper.json", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         self.out = Spool(f"{self.folder}/stdout", request["max_output_bytes"])
@@ -220,8 +222,6 @@ class Supervisor:
 
     def run(self) -> None:
         """Start the command, see it through, and leave the ending on disk and on the socket."""
-        become_subreaper()
-        self._record(None)
         try:
             self._start()
         except OSError as error:
@@ -423,6 +423,7 @@ class Keeper:
         self.server: socket.socket | None = server
         self.wakeup = Wakeup()
         self.supervisors: set[int] = set()
+        self.spares: list[socket.socket] = []
         self.heirs: dict[str, tuple[dict[str, Any], list[int]]] = {}
         self.heir_pids: set[int] = set()
         become_subreaper()
@@ -439,51 +440,81 @@ class Keeper:
                     self.wakeup.clear()
                 elif not self._serve():
                     poll.unregister(fd)
-                    self.server = None
-                    self._start_heirs()
+                    self._let_go()
             self._reap()
+            if self.server is not None:
+                self._keep_spares()
 
     def _serve(self) -> bool:
         assert self.server is not None
-        header, fds, _, _ = socket.recv_fds(self.server, 4, 16)
-        for fd in fds:
-            os.set_inheritable(fd, False)
-        body = _read_exactly(self.server, struct.unpack("!I", header)[0]) if len(header) == 4 else None
-        if body is None:
+        received = _receive(self.server)
+        if received is None:
             return False
-        request: dict[str, Any] = json.loads(body)
-        match request["do"]:
-            case "spawn":
-                self._fork(request, fds)
-            case "heir":
-                self.heirs[request["key"]] = (request, fds)
-            case "disown":
-                for fd in self.heirs.pop(request["key"], ({}, list[int]()))[1]:
-                    os.close(fd)
-            case _:
-                pass
-        return True
-
-    def _fork(self, request: dict[str, Any], fds: list[int]) -> None:
-        pid = os.fork()
-        if pid:
-            self.supervisors.add(pid)
+        body, fds = received
+        if body.startswith(SPAWN):
+            self._supervise(body, fds)
             for fd in fds:
                 os.close(fd)
-            return
+            return True
+        request: dict[str, Any] = json.loads(body)
+        if request["do"] == "heir":
+            self.heirs[request["key"]] = (request, fds)
+        else:
+            for fd in self.heirs.pop(request["key"], ({}, list[int]()))[1]:
+                os.close(fd)
+        return True
+
+    def _keep_spares(self) -> None:
+        """Have supervisors forked before they are needed: a fork costs more than all else of a short run."""
+        while len(self.spares) < SPARES:
+            ours, theirs = socket.socketpair()
+            pid = os.fork()
+            if pid == 0:
+                ours.close()
+                self._become_supervisor(theirs)
+            theirs.close()
+            self.supervisors.add(pid)
+            self.spares.append(ours)
+
+    def _supervise(self, body: bytes, fds: list[int]) -> None:
+        """Give a request to a spare; one that was killed meanwhile is passed over."""
+        while True:
+            self._keep_spares()
+            with self.spares.pop(0) as spare, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                _send(spare, body, fds)
+                return
+
+    def _become_supervisor(self, keeper: socket.socket) -> NoReturn:
+        """In a forked child: wait for the one request of its life, and serve it."""
         code = 1
         try:
             assert self.server is not None
             self.server.close()
             self.wakeup.close()
+            for spare in self.spares:
+                spare.close()
             for _, kept in self.heirs.values():
                 for fd in kept:
                     os.close(fd)
-            # fds[1:] are locks: holding them open until this process ends is their whole purpose
-            Supervisor(request, socket.socket(fileno=fds[0])).run()
+            wakeup = Wakeup()
+            become_subreaper()
+            received = _receive(keeper)
+            keeper.close()
+            if received is not None:
+                body, fds = received
+                # fds[1:] are locks: holding them open until this process ends is their whole purpose
+                Supervisor(json.loads(body), socket.socket(fileno=fds[0]), wakeup).run()
             code = 0
         finally:
             os._exit(code)
+
+    def _let_go(self) -> None:
+        """The server is gone: nothing new will come, and somebody else must drive what it handed out."""
+        self.server = None
+        for spare in self.spares:
+            spare.close()
+        self.spares.clear()
+        self._start_heirs()
 
     def _start_heirs(self) -> None:
         for request, fds in self.heirs.values():
@@ -542,7 +573,12 @@ class Keeper:
             return False
 
 
-def _read_exactly(stream: socket.socket, size: int) -> bytes | None:
+def _receive(stream: socket.socket) -> tuple[bytes, list[int]] | None:
+    """One message with its descriptors, None when the other end is gone."""
+    header, fds, _, _ = socket.recv_fds(stream, 4, 16)
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    size = struct.unpack("!I", header)[0] if len(header) == 4 else 0
     parts: list[bytes] = []
     while size:
         part = stream.recv(min(size, 1 << 20))
@@ -550,14 +586,17 @@ def _read_exactly(stream: socket.socket, size: int) -> bytes | None:
             return None
         parts.append(part)
         size -= len(part)
-    return b"".join(parts)
+    return (b"".join(parts), fds) if parts else None
+
+
+def _send(stream: socket.socket, body: bytes, fds: Iterable[int]) -> None:
+    socket.send_fds(stream, [struct.pack("!I", len(body))], list(fds))
+    stream.sendall(body)
 
 
 def send(server: socket.socket, request: Mapping[str, Any], fds: Iterable[int]) -> None:
-    """Server side: send one request with the descriptors that belong to it."""
-    body = json.dumps(request).encode()
-    socket.send_fds(server, [struct.pack("!I", len(body))], list(fds))
-    server.sendall(body)
+    """Server side: send one request with the descriptors that belong to it; `do` must be its first key."""
+    _send(server, json.dumps(request).encode(), fds)
 
 
 def main() -> NoReturn:
