@@ -46,16 +46,17 @@ class Heads:
         """The turns file of a session."""
         return self.folder / f"{checked(session_id)}.turns.jsonl"
 
-    def ids(self) -> dict[str, int]:
-        """All sessions, with the inode of each head."""
+    def ids(self) -> list[str]:
+        """The ids of all sessions."""
+        return [stem for stem in self.stems() if _ID.fullmatch(stem)]
+
+    def stems(self) -> dict[str, int]:
+        """What may be sessions, by file name, with the inode of each: all that one look at the folder tells."""
+        cut = -len(_SUFFIX)
         with reading(self.folder):
             try:
                 with os.scandir(self.folder) as entries:
-                    return {
-                        name[: -len(_SUFFIX)]: entry.inode()
-                        for entry in entries
-                        if (name := entry.name).endswith(_SUFFIX) and _ID.fullmatch(name[: -len(_SUFFIX)])
-                    }
+                    return {name[:cut]: entry.inode() for entry in entries if (name := entry.name).endswith(_SUFFIX)}
             except FileNotFoundError:
                 return {}
 

@@ -88,12 +88,12 @@ class Index:
 
         def read(db: sqlite3.Connection) -> tuple[list[Found], int]:
             textindex.update(db, self._heads)
+            textindex.add_trigrams(db)
             where, values = self._where(db, wanted)
             for term in terms:
-                rows, value = textindex.holding(db, term)
-                numbers = f"SELECT rowid >> {textindex.TURN_BITS} FROM {rows}"
+                numbers, asked = textindex.holding(db, term)
                 where += f" AND (instr(title, ?) > 0 OR num IN ({numbers}))"
-                values += [term, value]
+                values += [term, *asked]
             matches = db.execute(f"SELECT num, id FROM heads WHERE {where} {_ORDER}", values).fetchall()
             shown = matches[offset : offset + limit]
             return [Found(name, textindex.first_match(db, num, list(terms))) for num, name in shown], len(matches)
@@ -108,6 +108,15 @@ class Index:
             return [row[0] for row in db.execute(query, [moment])]
 
         return self._used(read)
+
+    def complete(self) -> None:
+        """Index all text now, which searches otherwise do bit by bit."""
+
+        def read(db: sqlite3.Connection) -> None:
+            textindex.update(db, self._heads)
+            textindex.add_trigrams(db, everything=True)
+
+        self._used(read)
 
     def _used(self, read: Callable[[sqlite3.Connection], T]) -> T:
         with suppress(OSError, ClinvkError, sqlite3.OperationalError):
@@ -164,12 +173,12 @@ class Index:
     def _update_heads(self, db: sqlite3.Connection, pending: _Pending) -> None:
         changed = set(pending.changes.sessions)
         if pending.scan:
-            found = self._heads.ids()
+            found = self._heads.stems()
             known: dict[str, int] = dict(db.execute("SELECT id, inode FROM heads"))
-            changed.update(name for name, inode in found.items() if known.get(name) != inode)
+            changed.update(name for name, _ in found.items() - known.items())
             changed.update(known.keys() - found.keys())
         for name in changed:
-            with suppress(ClinvkError):  # a foreign line in the journal names no session
+            with suppress(ClinvkError):  # a foreign file or a foreign line in the journal names no session
                 inode = self._heads.inode(name)  # before reading: a later change shows in the next scan
                 head = self._heads.listed(name)
                 if head is None:

@@ -77,7 +77,7 @@ class SessionStore:
         checked(prefix)
         if self._heads.path(prefix).exists():
             return prefix
-        ids = self._ids()
+        ids = self._heads.ids()
         matches = sorted(name for name in ids if name.startswith(prefix))
         if not matches:
             raise self._not_found(prefix, ids)
@@ -266,6 +266,10 @@ class SessionStore:
             if self._delete_if_free(name, lambda head: head.last_used < limit)
         ]
 
+    def complete_index(self) -> None:
+        """Index all text now, which searches otherwise do bit by bit; worth a background thread of a server."""
+        self._index().complete()
+
     def warnings(self) -> list[str]:
         """What was found damaged since the last call."""
         found, self._heads.warnings = self._heads.warnings, []
@@ -281,14 +285,11 @@ class SessionStore:
     def _present(self, session_id: str) -> Session:
         head = self._heads.read(session_id)
         if head is None:
-            raise self._not_found(session_id, self._ids())
+            raise self._not_found(session_id, self._heads.ids())
         return head
 
     def _shown(self, head: Session) -> Session:
         return head.model_copy(update={"status": "running"}) if self._locks.is_running(head.id) else head
-
-    def _ids(self) -> list[str]:
-        return list(self._heads.ids())
 
     def _not_found(self, wanted: str, ids: list[str]) -> ClinvkError:
         if aside := self._heads.set_aside(wanted):
