@@ -14,9 +14,11 @@ RUN = "CLINVK_RUN_ID"  # of the run that a process belongs to: the keeper finds 
 HOME = "CLINVK_HOME"
 
 
-def allowed(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a variable is on the list; a pattern ending in `*` is a prefix."""
-    return any(name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern for pattern in patterns)
+def allowed(environ: Mapping[str, str], patterns: Iterable[str]) -> dict[str, str]:
+    """The variables that are on the list; a pattern ending in `*` is a prefix."""
+    names = frozenset(patterns)
+    prefixes = tuple(pattern[:-1] for pattern in names if pattern.endswith("*"))
+    return {name: value for name, value in environ.items() if name in names or name.startswith(prefixes)}
 
 
 def child_environment(
@@ -26,8 +28,7 @@ def child_environment(
 
     An agent that calls clinvk passes `CLINVK_DEPTH` and the chain id on, so that recursion stops (`check_depth`).
     """
-    patterns = (*BASE, HOME, *needed)
-    env = {name: value for name, value in environ.items() if allowed(name, patterns)}
+    env = allowed(environ, (*BASE, HOME, *needed))
     env["PATH"] = path
     env.update(extra)
     env[DEPTH] = str(depth(environ) + 1)

@@ -90,8 +90,6 @@ def append_line(path: Path, line: bytes) -> int:
                 raise
         finally:
             os.close(fd)
-        if size == 0:
-            sync(path.parent)
     return size + len(data)
 
 

@@ -68,6 +68,29 @@ class SessionStore:
         self._journal.changed(head.id)
         return head
 
+    def exists(self, session_id: str) -> bool:
+        """Whether there is a session with exactly this id."""
+        return self._heads.path(checked(session_id)).exists()
+
+    def found(self, head: Session, turn: TurnRecord, update: TurnUpdate | None = None) -> Session:
+        """Store a new session with its first turn; returns its head.
+
+        The turn is written first, so that a crash leaves either nothing that is listed or the whole session.
+        """
+        checked(head.id)
+        update_ = accepted(update or {})
+        with self._locks.head(head.id):
+            if self.exists(head.id):
+                raise ClinvkError("invalid_request", f"session {head.id} exists already")
+            private_folder(self._heads.folder)
+            numbered = turn.model_copy(update={"number": 1, "update": update_})
+            path = self._heads.turns_path(head.id)
+            path.unlink(missing_ok=True)  # of an attempt that a crash cut off before there was a head
+            head = folded(begun(head), numbered, turnlog.append(path, numbered))
+            self._heads.write(head, sync_folder=True)
+        self._journal.changed(head.id)
+        return head
+
     def load(self, session_id: str) -> Session:
         """The head as it is now; its status is `running` while a run holds the turn lock."""
         return self._shown(self._present(session_id))
@@ -104,7 +127,7 @@ class SessionStore:
             if turn.run_id != head.last_run_id and not turnlog.has_recent_run(path, turn.run_id):
                 numbered = turn.model_copy(update={"number": head.turn_count + 1, "update": update_})
                 head = folded(head, numbered, turnlog.append(path, numbered))
-            self._heads.write(head)
+            self._heads.write(head, sync_folder=head.turn_count == 1)
         self._journal.changed(session_id)
         return head
 

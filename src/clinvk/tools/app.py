@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from clinvk.backends import locate, registry
@@ -28,6 +28,8 @@ class App:
     runs: RunStore
     sessions: SessionStore
     executor: Executor
+    _found: dict[str, Installation] = field(default_factory=dict[str, Installation])
+    _search_path: list[str] = field(default_factory=list[str])
 
     @property
     def config(self) -> Config:
@@ -49,7 +51,9 @@ class App:
                 hint=f"set backends.{backend.NAME}.enabled: true in {self.loaded.path}",
                 backend=backend.NAME,
             )
-        found = locate.locate(backend, self.environ, self.user_home, settings.command)
+        found = self._found.get(backend.NAME)
+        if found is None or not found.path.exists():  # an update may have moved it
+            found = locate.locate(backend, self.environ, self.user_home, settings.command)
         if found is None:
             raise ClinvkError(
                 "backend_unavailable",
@@ -57,7 +61,14 @@ class App:
                 hint=backend.INSTALL_HINT,
                 backend=backend.NAME,
             )
+        self._found[backend.NAME] = found
         return found
+
+    def search_path(self) -> str:
+        """PATH for children; the folders are looked for once, as it is needed for every run."""
+        if not self._search_path:
+            self._search_path.append(locate.search_path(self.environ, self.user_home))
+        return self._search_path[0]
 
     def available(self) -> list[str]:
         """The backends that can be used; the built-in offline one only where nothing else is there."""

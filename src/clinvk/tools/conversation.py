@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from clinvk.errors import ClinvkError
 from clinvk.executor.conclude import Conclusion
 from clinvk.executor.plan import Plan
 from clinvk.executor.process import started_at
@@ -28,10 +27,6 @@ class Keeping:
         result = conclusion.result
         if plan.session_id is None:
             return None
-        if plan.new_session and not self._founded(plan.session_id):
-            if result.status != "completed" and native_id is None and not result.output:
-                return None
-            self._sessions.create(self._head(plan, conclusion))
         update: TurnUpdate = {
             "backend": plan.backend.NAME,
             "model": result.model,
@@ -42,15 +37,14 @@ class Keeping:
             update["backend_session_id"] = native_id
         if plan.metadata and not plan.new_session:
             update["metadata"] = dict(plan.metadata)
-        self._sessions.append_turn(plan.session_id, self._turn(plan, conclusion), update)
+        turn = self._turn(plan, conclusion)
+        if not plan.new_session or self._sessions.exists(plan.session_id):
+            self._sessions.append_turn(plan.session_id, turn, update)
+        elif result.status == "completed" or native_id is not None or result.output:
+            self._sessions.found(self._head(plan, conclusion), turn, update)
+        else:
+            return None
         return plan.session_id
-
-    def _founded(self, session_id: str) -> bool:
-        try:
-            self._sessions.load(session_id)
-        except ClinvkError:
-            return False
-        return True
 
     @staticmethod
     def _native(conclusion: Conclusion) -> dict[str, Any]:

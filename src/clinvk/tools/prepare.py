@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clinvk.backends import locate, registry
+from clinvk.backends import registry
 from clinvk.backends.base import Backend, Turn, unsupported
 from clinvk.backends.values import IMAGE_TYPES
 from clinvk.config.policy import check_workdir
@@ -236,7 +236,7 @@ def child_environment(app: App, backend: Backend, *, run_id: str) -> dict[str, s
     env = environment.child_environment(
         app.environ,
         backend.ENVIRONMENT,
-        path=locate.search_path(app.environ, app.user_home),
+        path=app.search_path(),
         extra=app.config.backend(backend.NAME).env,
         run_id=run_id,
     )
