@@ -1,0 +1,107 @@
+"""clinvk itself behind the tools, served until its client leaves or a signal comes."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from mcp.server import MCPServer
+
+from clinvk.config.cascade import Loaded
+from clinvk.mcp_server import server as servers
+from clinvk.mcp_server import signals
+from clinvk.mcp_server import stdio as transport
+from clinvk.request import (
+    CancelRequest,
+    ChainRequest,
+    CompareRequest,
+    ParallelRequest,
+    PromptRequest,
+    RunsRequest,
+    SessionEditRequest,
+    SessionsRequest,
+)
+from clinvk.response import (
+    BackendsResult,
+    CancelResult,
+    ChainResult,
+    CompareResult,
+    DryRunResult,
+    ParallelResult,
+    PromptResult,
+    RunsResult,
+    SessionEditResult,
+    SessionsResult,
+)
+from clinvk.tools import backends, chain, compare, parallel, prompt, runs, sessions
+from clinvk.tools.app import App, opened
+from clinvk.tools.caller import Caller
+
+ROOT = Path("/")
+
+
+class AppOperations:
+    """The operations of `clinvk.tools` on an open App; satisfies `Operations`."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def prompt(self, request: PromptRequest, caller: Caller) -> PromptResult | DryRunResult:
+        return await prompt.prompt(self.app, request, caller)
+
+    async def parallel(self, request: ParallelRequest, caller: Caller) -> ParallelResult:
+        return await parallel.parallel(self.app, request, caller)
+
+    async def chain(self, request: ChainRequest, caller: Caller) -> ChainResult:
+        return await chain.chain(self.app, request, caller)
+
+    async def compare(self, request: CompareRequest, caller: Caller) -> CompareResult:
+        return await compare.compare(self.app, request, caller)
+
+    async def sessions(self, request: SessionsRequest, caller: Caller) -> SessionsResult:
+        return await sessions.sessions(self.app, request)
+
+    async def session_edit(self, request: SessionEditRequest, caller: Caller) -> SessionEditResult:
+        return await sessions.session_edit(self.app, request)
+
+    async def runs(self, request: RunsRequest, caller: Caller) -> RunsResult:
+        return await runs.runs(self.app, request, caller)
+
+    async def cancel(self, request: CancelRequest, caller: Caller) -> CancelResult:
+        return await runs.cancel(self.app, request)
+
+    async def backends(self, caller: Caller) -> BackendsResult:
+        return await backends.backends(self.app)
+
+
+@asynccontextmanager
+async def server_of(loaded: Loaded, environ: Mapping[str, str]) -> AsyncGenerator[tuple[MCPServer[Any], AppOperations]]:
+    """A server over clinvk as configured; at its end, what is still waited for is stopped.
+
+    Raises:
+        ClinvkError: if clinvk's home cannot be used.
+    """
+    async with opened(loaded, environ) as app:
+        operations = AppOperations(app)
+        cwd = working_directory(app.home)
+        yield servers.build(operations, cwd=cwd, wait_secs=loaded.config.mcp.wait_secs), operations
+
+
+def working_directory(home: Path) -> Path:
+    """Where calls without a workdir work: here, but never in `/`, where GUI applications start their servers."""
+    try:
+        here = Path.cwd()
+    except OSError:  # deleted meanwhile
+        here = ROOT
+    if here != ROOT:
+        return here
+    scratch = home / "scratch"
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return scratch
+
+
+async def serve_stdio(loaded: Loaded, environ: Mapping[str, str]) -> None:
+    """Serve one client on standard input and output."""
+    async with signals.cancelled_by_signal() as stopped, server_of(loaded, environ) as (server, _):
+        with stopped:
+            await transport.serve(servers.lowlevel(server))
