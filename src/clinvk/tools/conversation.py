@@ -9,14 +9,17 @@ from clinvk.executor.process import started_at
 from clinvk.executor.runs import RunStore
 from clinvk.sessions.model import Session, TurnError, TurnRecord, TurnUpdate, first_line, timestamp
 from clinvk.sessions.store import SessionStore
+from clinvk.tools.app import App
+from clinvk.tools.budget import Ledger
 
 
 class Keeping:
-    """Saves turns; doing it again for the same run changes nothing."""
+    """Saves turns and what they cost; doing it again for the same run changes nothing."""
 
-    def __init__(self, sessions: SessionStore, runs: RunStore) -> None:
+    def __init__(self, sessions: SessionStore, runs: RunStore, ledger: Ledger) -> None:
         self._sessions = sessions
         self._runs = runs
+        self._ledger = ledger
 
     def __call__(self, plan: Plan, conclusion: Conclusion) -> str | None:
         """Append the turn, founding the session if it is its first; the session's id, None when none is kept.
@@ -25,6 +28,8 @@ class Keeping:
         """
         native_id = conclusion.outcome.backend_session_id
         result = conclusion.result
+        if result.cost_usd:
+            self._ledger.add(plan.run_id, result.cost_usd)
         if plan.session_id is None:
             return None
         update: TurnUpdate = {
@@ -94,3 +99,8 @@ class Keeping:
     def _started(self, run_id: str) -> str | None:
         moment = started_at(self._runs.path(run_id))
         return None if moment is None else timestamp(datetime.fromtimestamp(moment, UTC))
+
+
+def keeping(app: App) -> Keeping:
+    """What saves the turns of this process's runs."""
+    return Keeping(app.sessions, app.runs, Ledger(app.home))

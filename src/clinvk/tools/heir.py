@@ -18,7 +18,7 @@ from clinvk.response import PromptResult
 from clinvk.tools import chain, compare, composite, parallel, settle
 from clinvk.tools.app import App, opened
 from clinvk.tools.caller import Caller
-from clinvk.tools.conversation import Keeping
+from clinvk.tools.conversation import keeping
 from clinvk.tools.prompt import failed, rerun
 
 
@@ -49,7 +49,7 @@ async def _prompt(app: App, live: LiveRun, caller: Caller) -> settle.Result:
     if not supervisor_alive(folder) and read_ending(folder) is None and not (folder / "keeper.json").exists():
         return await rerun(app, live, PromptOptions.model_validate(record.request), caller)  # it was still in the queue
     plan = plans.load(record.plan, record.id, registry.get(record.backend), record.request["prompt"])
-    result = await app.executor.resume(plan, live, Keeping(app.sessions, app.runs))
+    result = await app.executor.resume(plan, live, keeping(app))
     assert isinstance(result, PromptResult)
     return result
 

@@ -21,6 +21,7 @@ from clinvk.executor.process import Limits
 from clinvk.request import ApprovalMode, PromptOptions, SandboxMode
 from clinvk.sessions.model import Session
 from clinvk.tools.app import App, new_id
+from clinvk.tools.budget import Ledger
 from clinvk.tools.caller import Caller
 
 HANDOVER_CHARS = 200_000  # of the conversation so far, when it moves to another backend
@@ -55,6 +56,7 @@ class Options:
 def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str) -> Prepared:
     """Everything that a prompt needs to start. Raises ClinvkError for what cannot or may not be done."""
     check_depth(app)
+    Ledger(app.home).check(app.config.limits.budget_usd_per_day)
     session = app.sessions.load(app.sessions.resolve(options.session_id)) if options.session_id else None
     backend = _backend(app, options, session)
     installation = app.installation(backend)

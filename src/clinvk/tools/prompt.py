@@ -17,7 +17,7 @@ from clinvk.sessions.model import first_line
 from clinvk.tools.app import App, new_id
 from clinvk.tools.attach import attached
 from clinvk.tools.caller import Caller
-from clinvk.tools.conversation import Keeping
+from clinvk.tools.conversation import keeping
 from clinvk.tools.prepare import fingerprint, prepare
 from clinvk.tools.settle import current
 from clinvk.tools.waiting import wait_for
@@ -92,7 +92,7 @@ def start(
 
 async def _run(app: App, prepared: Prepared, live: LiveRun, locks: Sequence[int], held: ExitStack) -> BaseModel:
     with held:
-        return await app.executor.execute(prepared, live, locks, Keeping(app.sessions, app.runs))
+        return await app.executor.execute(prepared, live, locks, keeping(app))
 
 
 async def rerun(app: App, live: LiveRun, options: PromptOptions, caller: Caller) -> PromptResult:
@@ -100,7 +100,7 @@ async def rerun(app: App, live: LiveRun, options: PromptOptions, caller: Caller)
     prepared = prepare(app, options, caller, live.record.id)
     with ExitStack() as stack:
         locks = _lock_session(app, prepared, stack)
-        result = await app.executor.execute(prepared, live, locks, Keeping(app.sessions, app.runs))
+        result = await app.executor.execute(prepared, live, locks, keeping(app))
     assert isinstance(result, PromptResult)
     return result
 

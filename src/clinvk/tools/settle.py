@@ -14,7 +14,7 @@ from clinvk.executor.runs import RunRecord, RunState
 from clinvk.response import ChainResult, CompareResult, ParallelResult, PromptResult, RunStatus
 from clinvk.tools import assemble
 from clinvk.tools.app import App
-from clinvk.tools.conversation import Keeping
+from clinvk.tools.conversation import keeping
 
 Result = PromptResult | ParallelResult | ChainResult | CompareResult
 RESULTS: dict[str, type[Result]] = {
@@ -54,7 +54,7 @@ def _settle_prompt(app: App, record: RunRecord) -> None:
         message = "it was cut off: its keeper was killed or the machine stopped" if began else "it was never started"
         ending = Ending(reason="interrupted", message=message)
     plan = plans.load(record.plan, record.id, registry.get(record.backend), record.request["prompt"])
-    app.executor.settle(plan, ending, Keeping(app.sessions, app.runs))
+    app.executor.settle(plan, ending, keeping(app))
 
 
 def current(app: App, run_id: str) -> Result:
