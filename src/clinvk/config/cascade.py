@@ -65,11 +65,10 @@ def load(
     Raises:
         ConfigError: for everything that is wrong, at once.
     """
-    home = home_directory(environ)
-    explicit = path or _path_in(environ, "CLINVK_CONFIG")
-    where = (explicit or home / "config.yaml").absolute()
+    explicit = path is not None or bool(environ.get("CLINVK_CONFIG"))
+    where = config_file(environ, path)
     gathering = _gathering(environ, known_backends)
-    _add_file(gathering, document.read(where, gathering.whole, required=explicit is not None))
+    _add_file(gathering, document.read(where, gathering.whole, required=explicit))
     found, problems = environment.read(environ, gathering.whole)
     gathering.problems += problems
     for leaf in found:
@@ -84,7 +83,7 @@ def load(
     errors = [problem for problem in gathering.problems if problem.severity == "error"]
     if errors:
         raise ConfigError(errors)
-    return Loaded(config, sources, home, where, tuple(gathering.problems))
+    return Loaded(config, sources, home_directory(environ), where, tuple(gathering.problems))
 
 
 def lint(path: Path, *, known_backends: Collection[str], environ: Mapping[str, str]) -> list[Problem]:
@@ -102,6 +101,11 @@ def lint_text(text: str, path: Path, *, known_backends: Collection[str], environ
 def home_directory(environ: Mapping[str, str]) -> Path:
     """`CLINVK_HOME`, by default `~/.clinvk`."""
     return (_path_in(environ, "CLINVK_HOME") or user_home(environ) / ".clinvk").absolute()
+
+
+def config_file(environ: Mapping[str, str], path: Path | None = None) -> Path:
+    """The file that is read: `path` (`--config`), `CLINVK_CONFIG`, or config.yaml in the home directory."""
+    return (path or _path_in(environ, "CLINVK_CONFIG") or home_directory(environ) / "config.yaml").absolute()
 
 
 def readings(text: str) -> list[object]:

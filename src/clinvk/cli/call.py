@@ -1,0 +1,52 @@
+"""One call of `clinvk`: its flags, its environment and where it writes."""
+
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clinvk.cli.console import Console
+
+if TYPE_CHECKING:  # a command that needs no configuration must not pay for it
+    from clinvk.config.cascade import Loaded
+
+
+class Call:
+    """What a verb is given."""
+
+    __slots__ = ("args", "console", "environ")
+
+    def __init__(self, args: Namespace, environ: Mapping[str, str]) -> None:
+        self.args = args
+        self.environ = environ
+        self.console = Console(quiet=args.quiet)
+
+    @property
+    def config_path(self) -> Path | None:
+        """The file that `--config` names."""
+        return Path(self.args.config) if self.args.config is not None else None
+
+    def loaded(self, flags: Mapping[str, object] | None = None) -> "Loaded":
+        """The configuration, `flags` being dotted keys (None: not given). Raises ConfigError.
+
+        What has no effect in it is noted.
+        """
+        from clinvk.backends import registry
+        from clinvk.config import cascade
+
+        loaded = cascade.load(
+            self.environ,
+            known_backends=registry.BACKENDS,
+            flags={"output.format": self.args.output_format, **(flags or {})},
+            path=self.config_path,
+        )
+        for warning in loaded.warnings:
+            self.console.note(f"clinvk: warning: {warning}")
+        return loaded
+
+    def wants_json(self, loaded: "Loaded | None" = None) -> bool:
+        """Whether the result is to be JSON; a command without a stream writes stream-json as one document."""
+        chosen: str | None = self.args.output_format
+        if chosen is None and loaded is not None:
+            chosen = loaded.config.output.format
+        return chosen in ("json", "stream-json")
