@@ -1,7 +1,8 @@
 """A run that this process drives: what it is doing, who waits for it, and how to stop it."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import anyio
@@ -56,6 +57,18 @@ class LiveRun:
         if isinstance(event, TextDelta):
             self.newest_text = (self.newest_text + event.text[-NEWEST_CHARS:])[-NEWEST_CHARS:]
         self.relay(self.record.id, self.record.backend, event)
+
+    @contextmanager
+    def heard_by(self, listener: Listener | None) -> Iterator[None]:
+        """Events go to `listener` for the time of the scope."""
+        if listener is None:
+            yield
+            return
+        self.listeners.add(listener)
+        try:
+            yield
+        finally:
+            self.listeners.discard(listener)
 
     def relay(self, run_id: str, backend: str, event: Event) -> None:
         """Pass on an event of this run or of a child."""

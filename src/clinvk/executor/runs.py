@@ -179,7 +179,7 @@ class RunStore:
 
     def resolve(self, prefix: str) -> str:
         """The id that `prefix` begins. Raises ClinvkError(run_not_found), or invalid_request when several do."""
-        found = [run_id for run_id in self.ids() if run_id.startswith(prefix)] if prefix.isalnum() else []
+        found = [run_id for run_id in self.ids() if run_id.startswith(prefix)] if self.is_id(prefix) else []
         if prefix in found:
             return prefix
         if not found:
@@ -197,6 +197,11 @@ class RunStore:
                 hint="give more characters of it",
             )
         return found[0]
+
+    @staticmethod
+    def is_id(text: str) -> bool:
+        """Whether `text` can be the id of a run; nothing else may become part of a path."""
+        return text.isascii() and text.isalnum() and len(text) <= 64
 
     def ids(self) -> list[str]:
         """The ids of all runs, in no order."""

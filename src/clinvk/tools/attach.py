@@ -1,14 +1,80 @@
-"""No double work: the same request of the same client finds the run that it began before."""
+"""No double work: the same request of the same client finds the run that it began before.
 
+In this process any such run that is still going on; on disk those whose id was handed out: they may be driven by
+another process, or have ended without anybody fetching the result.
+"""
+
+from pathlib import Path
+
+from clinvk.errors import ClinvkError
 from clinvk.executor.live import LiveRun
+from clinvk.executor.runs import RunStore, write_file
 from clinvk.tools.app import App
+from clinvk.tools.settle import settled
 
 
-def attached(app: App, mark: str, *, fresh: bool) -> LiveRun | None:
-    """The run of the same request that is still going on in this process, None when another must be started."""
-    if fresh:
-        return None
+class Requests:
+    """For the fingerprint of a request, the newest handed-out run of it; derived, may be deleted at any time."""
+
+    def __init__(self, home: Path) -> None:
+        self._folder = home / "cache" / "requests"
+
+    def note(self, mark: str, run_id: str) -> None:
+        """Remember the run of a request."""
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_file(self._folder / mark, run_id.encode())
+        except (OSError, ClinvkError):
+            return  # without it the same request would be run twice, no more
+
+    def find(self, mark: str) -> str | None:
+        """The run of a request, None when none was handed out."""
+        try:
+            return (self._folder / mark).read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def forget(self, mark: str) -> None:
+        """The request was answered."""
+        (self._folder / mark).unlink(missing_ok=True)
+
+
+def live_twin(app: App, mark: str) -> LiveRun | None:
+    """The run of the same request that this process drives."""
     for live in app.executor.live.values():
-        if live.record.fingerprint == mark and not live.cancelled:
+        if live.record.fingerprint == mark and live.record.parent_id is None and not live.cancelled:
             return live
     return None
+
+
+def recorded_twin(app: App, mark: str) -> str | None:
+    """The handed-out run of the same request that still runs elsewhere or has a result that nobody fetched.
+
+    One that was cancelled or cut off is none: who asks again wants it done.
+    """
+    run_id = _noted(app, mark)
+    if run_id is None:
+        return None
+    state = settled(app, run_id)
+    if state.status == "running" or (state.unread and state.status in ("completed", "failed")):
+        return run_id
+    if state.status != "interrupted":
+        Requests(app.home).forget(mark)
+    return None
+
+
+def cut_off_twin(app: App, mark: str) -> str | None:
+    """The run of the same request that was interrupted and can be continued."""
+    run_id = _noted(app, mark)
+    return run_id if run_id is not None and settled(app, run_id).status == "interrupted" else None
+
+
+def _noted(app: App, mark: str) -> str | None:
+    run_id = Requests(app.home).find(mark)
+    if run_id is None or not RunStore.is_id(run_id):
+        return None
+    try:
+        settled(app, run_id)
+    except ClinvkError:
+        return None  # removed or damaged meanwhile
+    return run_id

@@ -14,11 +14,10 @@ from clinvk.request import ChainRequest, CompareRequest, ParallelRequest
 from clinvk.response import ChainResult, CompareResult, ParallelResult
 from clinvk.tools import assemble
 from clinvk.tools.app import App, new_id
-from clinvk.tools.attach import attached
+from clinvk.tools.attach import cut_off_twin
 from clinvk.tools.caller import Caller
 from clinvk.tools.prepare import check_depth, fingerprint
-from clinvk.tools.settle import current
-from clinvk.tools.waiting import wait_for
+from clinvk.tools.waiting import answered
 
 Composite = ParallelResult | ChainResult | CompareResult
 Result = TypeVar("Result", bound=Composite)
@@ -36,22 +35,8 @@ async def run(
     check_depth(app)
     name = _kind(kind)
     mark = fingerprint(name, request.model_dump(exclude_defaults=True), caller)
-    live = attached(app, mark, fresh=request.fresh)
-    note = live is not None
-    if live is None:
-        live = _begin(app, request, caller, name, mark, drive)
-    run_id = live.record.id
-
-    def running() -> Result:
-        result = current(app, run_id)
-        assert isinstance(result, kind)
-        return result
-
-    result = await wait_for(app, live, kind, request.wait_secs, caller, running)
-    if note:
-        warning = f"the same request was running already: this is run {run_id}; fresh=true starts another"
-        result.warnings.append(warning)
-    return result
+    wait = (request.wait_secs, request.fresh, mark)
+    return await answered(app, kind, caller, wait, lambda: _begin(app, request, caller, name, mark, drive))
 
 
 def _kind(result: type[BaseModel]) -> Literal["parallel", "chain", "compare"]:
@@ -78,7 +63,19 @@ def _begin(
         fingerprint=mark,
         request=request.model_dump(exclude_defaults=True),
     )
-    return app.executor.host(record, work(app, caller, drive), lambda failure: failed(record, failure))
+    before = None if request.fresh else cut_off_twin(app, mark)
+    live = app.executor.host(record, work(app, caller, drive), lambda failure: failed(record, failure))
+    if before is not None:
+        _continue(app, record.id, before)
+    return live
+
+
+def _continue(app: App, run_id: str, before: str) -> None:
+    """Take over what a run of the same request completed before it was cut off; it need not be done again."""
+    for child in app.runs.children(before):
+        if app.runs.state(child).status == "completed":
+            app.runs.add_child(run_id, child)
+    app.runs.mark(before, "read")
 
 
 def work(app: App, caller: Caller, drive: Drive[Result]) -> Callable[[LiveRun], Awaitable[BaseModel]]:
@@ -87,6 +84,7 @@ def work(app: App, caller: Caller, drive: Drive[Result]) -> Callable[[LiveRun], 
     async def driven(live: LiveRun) -> BaseModel:
         live.stage = "running"
         result = await drive(app, live, caller)
+        result.warnings += _taken_over(app, live.record.id)
         try:
             app.runs.finish(live.record.id, result, sync=live.handed)
         except ClinvkError as error:
@@ -94,6 +92,11 @@ def work(app: App, caller: Caller, drive: Drive[Result]) -> Callable[[LiveRun], 
         return result
 
     return driven
+
+
+def _taken_over(app: App, run_id: str) -> list[str]:
+    former = {app.runs.record(child).parent_id for child in app.runs.children(run_id)} - {run_id}
+    return [f"continues run {before}, which was cut off: what it had completed was not done again" for before in former]
 
 
 def caller_of(record: RunRecord) -> Caller:

@@ -15,12 +15,10 @@ from clinvk.request import PromptOptions, PromptRequest
 from clinvk.response import DryRunResult, PromptResult, RunStatus
 from clinvk.sessions.model import first_line
 from clinvk.tools.app import App, new_id
-from clinvk.tools.attach import attached
 from clinvk.tools.caller import Caller
 from clinvk.tools.conversation import keeping
 from clinvk.tools.prepare import fingerprint, prepare
-from clinvk.tools.settle import current
-from clinvk.tools.waiting import wait_for
+from clinvk.tools.waiting import answered
 
 SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 
@@ -30,22 +28,8 @@ async def prompt(app: App, request: PromptRequest, caller: Caller) -> PromptResu
     if request.dry_run:
         return dry_run(app, request, caller)
     mark = fingerprint("prompt", request.model_dump(exclude_defaults=True), caller)
-    live, note = attached(app, mark, fresh=request.fresh), True
-    if live is None:
-        live, note = start(app, request, caller, mark=mark), False
-
-    def running() -> PromptResult:
-        result = current(app, live.record.id)
-        assert isinstance(result, PromptResult)
-        return result
-
-    result = await wait_for(app, live, PromptResult, request.wait_secs, caller, running)
-    return _noted(result) if note else result
-
-
-def _noted(result: PromptResult) -> PromptResult:
-    warning = f"the same request was running already: this is run {result.run_id}; fresh=true starts another"
-    return result.model_copy(update={"warnings": [*result.warnings, warning]})
+    wait = (request.wait_secs, request.fresh, mark)
+    return await answered(app, PromptResult, caller, wait, lambda: start(app, request, caller, mark=mark))
 
 
 def start(

@@ -16,8 +16,8 @@ from clinvk.tools.app import App
 from clinvk.tools.caller import Caller
 from clinvk.tools.cut import cut
 from clinvk.tools.settle import Result, current, newest_events, settled
+from clinvk.tools.waiting import ended
 
-LOOK_SECS = 0.1  # how often a run that another process drives is looked at
 STOP_SECS = 20.0  # how long a cancel waits for the end: grace, sweep and saving on a busy machine
 STATUSES = ("completed", "failed", "cancelled", "running", "interrupted", "unread")
 
@@ -126,21 +126,11 @@ async def _wait(app: App, run_id: str, request: RunsRequest, caller: Caller) -> 
     live = app.executor.live.get(run_id)
     with anyio.move_on_after(patience):
         if live is None:
-            await _ended(app, run_id)
+            await ended(app, run_id)
         else:
-            if caller.listener is not None:
-                live.listeners.add(caller.listener)
-            try:
+            with live.heard_by(caller.listener):
                 await live.done.wait()
-            finally:
-                if caller.listener is not None:
-                    live.listeners.discard(caller.listener)
     return _shown(app, run_id)
-
-
-async def _ended(app: App, run_id: str) -> None:
-    while settled(app, run_id).status == "running":  # noqa: ASYNC110 - another process drives it
-        await anyio.sleep(LOOK_SECS)
 
 
 async def cancel(app: App, request: CancelRequest) -> CancelResult:
@@ -158,5 +148,5 @@ async def cancel(app: App, request: CancelRequest) -> CancelResult:
             app.runs.mark(running, "cancel")
             stop(app.runs.path(running))
     with anyio.move_on_after(STOP_SECS):
-        await (live.done.wait() if live is not None else _ended(app, run_id))
+        await (live.done.wait() if live is not None else ended(app, run_id))
     return CancelResult(run_id=run_id, status=_status(settled(app, run_id)))

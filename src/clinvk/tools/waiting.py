@@ -1,36 +1,59 @@
 """How long a caller waits, and what becomes of the run when it does not."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import TypeVar
 
 import anyio
-from pydantic import BaseModel
 
 from clinvk.executor.live import LiveRun
+from clinvk.response import ChainResult, CompareResult, ParallelResult, PromptResult
 from clinvk.tools.app import App
+from clinvk.tools.attach import Requests, live_twin, recorded_twin
 from clinvk.tools.caller import Caller
 from clinvk.tools.cut import cut
 from clinvk.tools.heirs import heir_argv
+from clinvk.tools.settle import current, settled
 
 STOP_SECS = 20.0  # grace, sweep and saving, on a busy machine; the run ends by itself after that
+LOOK_SECS = 0.1  # how often a run that another process drives is looked at
 
-Result = TypeVar("Result", bound=BaseModel)
+Result = TypeVar("Result", bound=PromptResult | ParallelResult | ChainResult | CompareResult)
 
 
-async def wait_for(
-    app: App, live: LiveRun, kind: type[Result], wait_secs: float | None, caller: Caller, running: Callable[[], Result]
+async def answered(
+    app: App, kind: type[Result], caller: Caller, wait: tuple[float | None, bool, str], start: Callable[[], LiveRun]
 ) -> Result:
-    """The run's result, or `running()` when it takes longer than `wait_secs` (default: mcp.wait_secs).
+    """The result of a request: of the run that is there for it already, or of one that `start` begins.
 
-    Who answers `running` has given the run's id away: from then on the run outlives its client and this process. When
-    the caller is cancelled first, and nobody else waits, the run is cancelled with it.
+    `wait` is how long the caller waits (None: mcp.wait_secs), whether it wants a fresh run, and the fingerprint of its
+    request.
     """
+    wait_secs, fresh, mark = wait
     patience = app.config.mcp.wait_secs if wait_secs is None else wait_secs
+    twin = None if fresh else live_twin(app, mark)
+    recorded = None if fresh or twin is not None else recorded_twin(app, mark)
+    if recorded is not None:
+        result = await _elsewhere(app, recorded, kind, patience)
+    else:
+        result = await _here(app, twin or start(), kind, patience, caller)
+    if twin is not None or recorded is not None:
+        result.warnings.append(
+            f"the same request was made before: this is its run {result.run_id}; fresh=true starts another"
+        )
+    cut(result, app.config.output.max_chars)
+    return result
+
+
+async def _here(app: App, live: LiveRun, kind: type[Result], patience: float, caller: Caller) -> Result:
+    """Wait for a run of this process.
+
+    Who is told `running` is given the run's id: from then on the run outlives its client and this process. When the
+    caller is cancelled first, and nobody else waits, the run is cancelled with it.
+    """
     live.waiters += 1
-    if caller.listener is not None:
-        live.listeners.add(caller.listener)
     try:
-        with anyio.move_on_after(patience):
+        with live.heard_by(caller.listener), anyio.move_on_after(patience):
             await live.done.wait()
     except anyio.get_cancelled_exc_class():
         if live.waiters == 1 and not live.handed:
@@ -40,14 +63,32 @@ async def wait_for(
         raise
     finally:
         live.waiters -= 1
-        if caller.listener is not None:
-            live.listeners.discard(caller.listener)
-    if not live.done.is_set():
-        app.executor.hand_out(live, heir_argv(app, live.record.id))
-        answer = running()
-    else:
+    if live.done.is_set():
         app.runs.mark(live.record.id, "read")
         assert isinstance(live.result, kind)
-        answer = live.result.model_copy(deep=True)
-    cut(answer, app.config.output.max_chars)
-    return answer
+        return deepcopy(live.result)
+    Requests(app.home).note(live.record.fingerprint, live.record.id)
+    app.executor.hand_out(live, heir_argv(app, live.record.id))
+    return _read(app, live.record.id, kind)
+
+
+async def _elsewhere(app: App, run_id: str, kind: type[Result], patience: float) -> Result:
+    """Wait for a run that another process drives, or has driven."""
+    with anyio.move_on_after(patience):
+        await ended(app, run_id)
+    result = _read(app, run_id, kind)
+    if result.status != "running":
+        app.runs.mark(run_id, "read")
+    return result
+
+
+async def ended(app: App, run_id: str) -> None:
+    """Wait until a run has ended, whoever drives it."""
+    while settled(app, run_id).status == "running":  # noqa: ASYNC110 - it may be another process that does
+        await anyio.sleep(LOOK_SECS)
+
+
+def _read(app: App, run_id: str, kind: type[Result]) -> Result:
+    result = current(app, run_id)
+    assert isinstance(result, kind)
+    return result
