@@ -1,7 +1,7 @@
 """Reading and appending `<id>.turns.jsonl`.
 
-Lines that cannot be read (torn by a crash, damaged by hand) are dropped on read and never stop anything. What does not
-end with a newline is not a line yet.
+Lines that cannot be read (torn by a crash, damaged by hand) are dropped on read and never stop anything. A last line that
+lacks only its newline counts.
 """
 
 import os
@@ -23,7 +23,7 @@ _NUMBER = re.compile(rb'\{"number":\s*(\d+)')
 
 
 class Line(NamedTuple):
-    """One whole line with the bytes of the file that it takes."""
+    """One line with the bytes of the file that it takes."""
 
     start: int
     end: int
@@ -54,28 +54,27 @@ def size(path: Path) -> int:
 
 
 def lines(path: Path, start: int = 0, end: int | None = None) -> Iterator[Line]:
-    """Whole lines from byte `start`, oldest first, not beyond byte `end`."""
+    """Lines from byte `start`, oldest first, not beyond byte `end`."""
     file = _opened(path)
     if file is None:
         return
     with closing(file), reading(path):
         file.seek(start)
         for data in file:
-            if not data.endswith(b"\n") or (end is not None and start + len(data) > end):
+            if end is not None and start + len(data) > end:
                 return
             yield Line(start, start + len(data), data)
             start += len(data)
 
 
 def lines_backward(path: Path) -> Iterator[Line]:
-    """Whole lines, newest first, reading only as far back as is asked for."""
+    """Lines, newest first, reading only as far back as is asked for."""
     file = _opened(path)
     if file is None:
         return
     with closing(file), reading(path):
-        position = file.seek(0, os.SEEK_END)
-        end: int | None = None  # where the line being gathered ends; None until the last newline is seen
-        parts: list[bytes] = []
+        position = end = file.seek(0, os.SEEK_END)
+        parts: list[bytes] = []  # of the line that ends at `end`, last part first
         while position > 0:
             step = min(BLOCK_BYTES, position)
             position -= step
@@ -84,12 +83,11 @@ def lines_backward(path: Path) -> Iterator[Line]:
             rest = len(block)
             while (newline := block.rfind(b"\n", 0, rest)) >= 0:
                 start = position + newline + 1
-                if end is not None:
+                if start < end:
                     yield Line(start, end, b"".join([block[newline + 1 : rest], *reversed(parts)]))
                 end, parts, rest = start, [b"\n"], newline
-            if end is not None:
-                parts.append(block[:rest])
-        if end is not None:
+            parts.append(block[:rest])
+        if end:
             yield Line(0, end, b"".join(reversed(parts)))
 
 
@@ -109,7 +107,7 @@ def has_recent_run(path: Path, run_id: str) -> bool:
     needle = TurnRecord(run_id=run_id, prompt="").model_dump_json(include={"run_id"})[1:-1].encode()
     if needle not in tail:
         return False
-    turns = (Line(0, 0, line).turn() for line in tail.split(b"\n")[:-1] if needle in line)
+    turns = (Line(0, 0, line).turn() for line in tail.split(b"\n") if needle in line)
     return any(turn is not None and turn.run_id == run_id for turn in turns)
 
 
