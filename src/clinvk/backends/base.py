@@ -46,6 +46,7 @@ class Installation:
     path: Path
     found_by: str
     version: str | None = None
+    settings: Path | None = None  # the folder with the user's own settings of the CLI
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +133,10 @@ class Backend(Protocol):
 
     def program(self, path: Path) -> tuple[str, ...]:
         """The argv prefix that starts the executable found at `path` (its native binary where it has one)."""
+        ...
+
+    def settings_folder(self, environ: Mapping[str, str], home: Path) -> Path:
+        """Where the CLI keeps the user's settings and its login."""
         ...
 
     def parse_version(self, text: str) -> str | None:

@@ -50,7 +50,7 @@ CAPABILITIES = Capabilities(
     extra_flags=("--effort", "--fallback-model", "--max-budget-usd", "--disallowedTools", "--betas"),
     notes={
         "sandbox_mode=default": "Claude Code's own rules and settings; what would ask is refused",
-        "sandbox_mode=read-only": "only the tools Read, Grep and Glob; no MCP servers, no project settings",
+        "sandbox_mode=read-only": "only the tools Read, Grep and Glob; no MCP servers, hooks or project settings",
         "sandbox_mode=workspace": "restricted mode: only file tools, confined to the workdir; no shell, "
         "no MCP servers, settings files are ignored",
         "sandbox_mode=full": "bypassPermissions; Claude Code refuses it for root unless IS_SANDBOX=1",
@@ -72,6 +72,7 @@ QUIET = {
 }
 BASE = ("-p", "--output-format=stream-json", "--verbose", "--include-partial-messages")
 READ_TOOLS = ("Read", "Grep", "Glob")
+NO_HOOKS = '--settings={"disableAllHooks":true}'  # they are commands, and run whatever tools there are
 FILE_TOOLS = (*READ_TOOLS, "Edit", "Write", "NotebookEdit")
 MAX_SCHEMA_BYTES = 100_000  # it is an argument, and Linux takes none of 128 KiB
 MAX_IMAGE_BYTES = 5_000_000  # the API's limit
@@ -80,6 +81,11 @@ MAX_IMAGE_BYTES = 5_000_000  # the API's limit
 def program(path: Path) -> tuple[str, ...]:
     """The executable itself; it is a native binary."""
     return (str(path),)
+
+
+def settings_folder(environ: Mapping[str, str], home: Path) -> Path:
+    """`$CLAUDE_CONFIG_DIR`, else `~/.claude`."""
+    return Path(environ.get("CLAUDE_CONFIG_DIR") or home / ".claude")
 
 
 def parse_version(text: str) -> str | None:
@@ -96,7 +102,7 @@ def login(environ: Mapping[str, str], home: Path) -> Login:
     for name in ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY"):
         if environ.get(name):
             return Login(state="unknown", how=f"{name}: the cloud provider's own credentials")
-    folder = Path(environ.get("CLAUDE_CONFIG_DIR") or home / ".claude")
+    folder = settings_folder(environ, home)
     if present(folder / ".credentials.json"):
         return Login(state="logged_in", how=str(folder / ".credentials.json"), refreshable=True)
     if present(folder / "settings.json") or (home / "Library" / "Keychains").is_dir():
@@ -156,6 +162,7 @@ def _limits(turn: Turn) -> list[str]:
                 f"--tools={','.join(READ_TOOLS)}",
                 "--strict-mcp-config",
                 "--setting-sources=user",
+                NO_HOOKS,
             ]
             allowed = tuple(tool for tool in allowed if tool in READ_TOOLS)
         case "workspace":

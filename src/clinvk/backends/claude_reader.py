@@ -62,6 +62,7 @@ class ClaudeReader:
         self._result_text: str | None = None
         self._streamed: OrderedDict[str, None] = OrderedDict()
         self._tools: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        self._refused: OrderedDict[str, None] = OrderedDict()
         self._chars = 0  # of the message being read
         self._last_chars = 0  # of the last message that had text
         self._open = False
@@ -122,7 +123,11 @@ class ClaudeReader:
 
     def _denial(self, data: JsonObject, why: str = "") -> list[Event]:
         tool = text_of(data, "tool_name") or "a tool"
-        _, remembered = self._tools.get(text_of(data, "tool_use_id"), ("", ""))
+        tool_id = text_of(data, "tool_use_id")
+        if tool_id in self._refused:
+            return []
+        remember(self._refused, tool_id, None)
+        _, remembered = self._tools.get(tool_id, ("", ""))
         wanted = detail(object_of(data, "tool_input")) or remembered or why
         if not self._denied.add(f"permission denied: {tool}: {wanted}"):
             return []
@@ -207,7 +212,10 @@ class ClaudeReader:
             tool_id = text_of(block, "tool_use_id")
             name, _ = self._tools.get(tool_id, ("", ""))
             ok = block.get("is_error") is not True
-            events.append(ToolFinished(tool_id, name, ok, _tool_output(block)))
+            output = _tool_output(block)
+            if not ok and "is disabled for this session" in output:
+                events += self._denial({"tool_name": name, "tool_use_id": tool_id})
+            events.append(ToolFinished(tool_id, name, ok, output))
         return events
 
     def _finish(self, data: JsonObject) -> list[Event]:

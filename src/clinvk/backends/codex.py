@@ -6,12 +6,14 @@ never asks: what the sandbox refuses is refused.
 
 import json
 import re
+import tomllib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from clinvk.backends.base import Capabilities, Command, Installation, Login, Turn, require
+from clinvk.backends.base import Capabilities, Command, Installation, Login, Turn, require, unsupported
 from clinvk.backends.codex_reader import ADVICE, CodexReader
+from clinvk.backends.lines import object_of
 from clinvk.backends.values import bound, check_extra, media_type, present, too_long
 from clinvk.errors import ClinvkError
 
@@ -63,6 +65,8 @@ CONFINED = (
     "--ignore-rules",
     "--config=features.plugins=false",
     "--config=approval_policy=never",
+    "--config=features.apps=false",
+    "--config=features.hooks=false",
 )
 WORKSPACE = (
     "--config=sandbox_workspace_write.writable_roots=[]",
@@ -90,6 +94,11 @@ def program(path: Path) -> tuple[str, ...]:
     return (str(natives[0]) if natives else str(path),)
 
 
+def settings_folder(environ: Mapping[str, str], home: Path) -> Path:
+    """`$CODEX_HOME`, else `~/.codex`."""
+    return Path(environ.get("CODEX_HOME") or home / ".codex")
+
+
 def parse_version(text: str) -> str | None:
     """`codex-cli 0.169.0`."""
     found = re.search(r"^codex(?:-cli)?(?:-exec)? (\d+\.\d+\.\d+\S*)", text, re.MULTILINE)
@@ -100,7 +109,7 @@ def login(environ: Mapping[str, str], home: Path) -> Login:
     """By variable, by auth.json, or by a model provider of the user's own in config.toml."""
     if environ.get("CODEX_API_KEY"):
         return Login(state="logged_in", how="CODEX_API_KEY")
-    folder = Path(environ.get("CODEX_HOME") or home / ".codex")
+    folder = settings_folder(environ, home)
     if present(folder / "auth.json"):
         return Login(state="logged_in", how=str(folder / "auth.json"), refreshable=True)
     try:
@@ -121,7 +130,7 @@ def command(turn: Turn, installation: Installation) -> Command:
     if len(turn.prompt) > MAX_PROMPT_CHARS:
         raise too_long(NAME, "prompt", MAX_PROMPT_CHARS)
     files: dict[Path, bytes] = {}
-    argv = [*installation.program, *BASE, *_sandbox(turn), *turn.extra]
+    argv = [*installation.program, *BASE, *_sandbox(turn, installation), *turn.extra]
     if turn.model is not None:
         argv.append(bound("--model", turn.model))
     if turn.system_prompt is not None:
@@ -143,16 +152,46 @@ def command(turn: Turn, installation: Installation) -> Command:
     )
 
 
-def _sandbox(turn: Turn) -> tuple[str, ...]:
+def _sandbox(turn: Turn, installation: Installation) -> tuple[str, ...]:
     match turn.sandbox:
         case "read-only":
-            return ("--sandbox=read-only", *CONFINED)
+            return ("--sandbox=read-only", *CONFINED, *_silenced(turn, installation))
         case "workspace":
-            return ("--sandbox=workspace-write", *WORKSPACE, *CONFINED)
+            return ("--sandbox=workspace-write", *WORKSPACE, *CONFINED, *_silenced(turn, installation))
         case "full":
             return ("--sandbox=danger-full-access",)
         case "default":
             return () if turn.approval == "default" else ("--config=approval_policy=never",)
+
+
+def _silenced(turn: Turn, installation: Installation) -> Iterator[str]:
+    """Flags that keep configured MCP servers from starting: they run outside the sandbox."""
+    places = (turn.workdir, *turn.workdir.parents)
+    real = turn.workdir.resolve()
+    keys = dict.fromkeys(json.dumps(str(path), ensure_ascii=False) for path in (*places, real, *real.parents))
+    untrusted = ",".join(f'{key}={{trust_level="untrusted"}}' for key in keys)
+    yield f"--config=projects={{{untrusted}}}"
+    for name in _servers(turn, installation):
+        yield f"--config=mcp_servers.{name}.enabled=false"
+
+
+def _servers(turn: Turn, installation: Installation) -> list[str]:
+    """The names of the MCP servers in the user's config.toml; what cannot be read cannot be held back."""
+    can = "correct config.toml, or use sandbox_mode default or full"
+    if installation.settings is None:
+        raise unsupported(NAME, "sandbox_mode", turn.sandbox, "the folder of Codex's settings is not known")
+    path = installation.settings / "config.toml"
+    try:
+        config = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise unsupported(NAME, "sandbox_mode", turn.sandbox, f"{path} cannot be read ({error}); {can}") from None
+    names = list(object_of(config, "mcp_servers"))
+    odd = [name for name in names if not re.fullmatch(r"[A-Za-z0-9_-]+", name)]
+    if odd:
+        raise unsupported(NAME, "sandbox_mode", turn.sandbox, f"rename the MCP server {odd[0]!r} in {path}")
+    return names
 
 
 def _check_extra(extra: tuple[str, ...]) -> None:

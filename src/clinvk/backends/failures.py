@@ -123,7 +123,8 @@ _FLAG_NAME = re.compile(
 )
 _TRANSIENT = re.compile(
     r"overloaded|at capacity|high demand|temporar|transient|server error|internal error|bad gateway|unavailable"
-    r"|connection|network|timed? ?out|stream (disconnected|closed|ended|error)|econn|socket|terminated|fetch failed|dns|exceeded retry",
+    r"|connection|network|timed? ?out|econn|socket|terminated|fetch failed|dns|exceeded retry"
+    r"|stream (disconnected|closed|ended|error)",
     re.IGNORECASE,
 )
 _STATUS = re.compile(r"(?:status|code|error|http)\W{0,6}(?:code\W{0,3})?([45]\d\d)\b", re.IGNORECASE)

@@ -45,7 +45,8 @@ CAPABILITIES = Capabilities(
     streams_text=True,
     notes={
         "sandbox_mode=default": "Gemini CLI's own policy and settings; what would ask is refused",
-        "sandbox_mode=read-only": "a policy that leaves only reading and searching; no MCP servers or extensions",
+        "sandbox_mode=read-only": "a policy that leaves only reading and searching; no MCP servers or "
+        "extensions; your own hooks still run",
         "sandbox_mode=workspace": "a policy that adds file edits in the workdir; no shell, no MCP servers or "
         "extensions",
         "sandbox_mode=full": "yolo",
@@ -87,6 +88,7 @@ SYSTEM_POLICIES = Path(
 MAX_STDIN_BYTES = 8 * 1024 * 1024 - 1024  # beyond 8 MiB it cuts the prompt off, and answers nothing
 MAX_IMAGE_BYTES = 20_000_000
 # The CLI's own pattern for what it expands, up to the first character of the name.
+_SELF_STARTING = re.compile(r"hooks|discoveryCommand|callCommand|\\u", re.IGNORECASE)
 _MENTION = re.compile(r'(?<!\\)@(?=["\\]|[^ \t\n\r,;!?()\[\]{}.]|\.(?!$|[ \t\n\r]))')
 
 
@@ -94,6 +96,11 @@ def program(path: Path) -> tuple[str, ...]:
     """The script; with the Node that stands beside it, where one does."""
     node = path.parent / "node"
     return (str(node), str(path)) if node.is_file() and path.resolve().suffix == ".js" else (str(path),)
+
+
+def settings_folder(environ: Mapping[str, str], home: Path) -> Path:
+    """`$GEMINI_CLI_HOME/.gemini`, else `~/.gemini`."""
+    return Path(environ.get("GEMINI_CLI_HOME") or home) / ".gemini"
 
 
 def parse_version(text: str) -> str | None:
@@ -107,7 +114,7 @@ def login(environ: Mapping[str, str], home: Path) -> Login:
     for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY"):
         if environ.get(name):
             return Login(state="logged_in", how=name)
-    folder = Path(environ.get("GEMINI_CLI_HOME") or home) / ".gemini"
+    folder = settings_folder(environ, home)
     for name in ("GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_GCA"):
         if environ.get(name):
             return Login(state="unknown", how=f"{name}: Google Cloud's own credentials")
@@ -166,6 +173,7 @@ def _limits(turn: Turn, files: dict[Path, bytes]) -> list[str]:
 
 def _policy(turn: Turn, files: dict[Path, bytes], edits: tuple[str, ...]) -> str:
     """A policy file that refuses every tool but those that read, and `edits` on paths in the workdir."""
+    _check_project(turn)
     path = turn.scratch / "policy.toml"
     if "," in str(path):
         raise unsupported(NAME, "sandbox_mode", turn.sandbox, "set CLINVK_HOME to a path without commas")
@@ -184,6 +192,20 @@ def _policy(turn: Turn, files: dict[Path, bytes], edits: tuple[str, ...]) -> str
         ]
     files[path] = "\n".join(rules).encode()
     return bound("--admin-policy", str(path))
+
+
+def _check_project(turn: Turn) -> None:
+    """Refuse a project whose settings run commands by themselves: no policy holds those."""
+    path = turn.workdir / ".gemini" / "settings.json"
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return
+    except OSError:
+        text = "unreadable: hooks"
+    if _SELF_STARTING.search(text):
+        can = f"{path} holds hooks or tool commands that Gemini CLI would run; remove them, or use another backend"
+        raise unsupported(NAME, "sandbox_mode", turn.sandbox, can)
 
 
 def _rule(tools: list[str], decision: str, priority: int, message: str = "", pattern: str = "") -> str:

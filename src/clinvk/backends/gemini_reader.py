@@ -47,7 +47,8 @@ ADVICE = Advice(
     update="update it with `npm install -g @google/gemini-cli@latest`",
 )
 _DENIED = re.compile(
-    r"denied by policy|policy_violation|clinvk: |not allowed|requires user (confirmation|approval)|rejected",
+    r"denied by policy|policy_violation|not in workspace|clinvk: |not allowed|rejected"
+    r"|requires user (confirmation|approval)",
     re.IGNORECASE,
 )
 # Where they would need an approval, these tools are not offered at all.

@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clinvk.backends.base import Backend, Installation
@@ -31,8 +31,11 @@ def locate(
     taken in its stead.
     """
     places = list(_places(environ, home))
-    if command:
-        return _configured(backend, command, places, home)
+    found = _configured(backend, command, places, home) if command else _searched(backend, places)
+    return replace(found, settings=backend.settings_folder(environ, home)) if found else None
+
+
+def _searched(backend: Backend, places: list[_Place]) -> Installation | None:
     built_in = Path(backend.EXECUTABLE)
     if built_in.is_absolute():
         return Installation(program=backend.program(built_in), path=built_in, found_by="built in")

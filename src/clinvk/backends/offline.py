@@ -51,6 +51,12 @@ def program(path: Path) -> tuple[str, ...]:
     return (str(path), "-I", str(AGENT))
 
 
+def settings_folder(environ: Mapping[str, str], home: Path) -> Path:
+    """Where the agent keeps its conversations."""
+    own = environ.get("CLINVK_OFFLINE_HOME")
+    return Path(own) if own else Path(environ.get("CLINVK_HOME") or home / ".clinvk") / "offline"
+
+
 def parse_version(text: str) -> str | None:
     """`clinvk-offline 1`."""
     found = re.search(r"^clinvk-offline (\d+)", text, re.MULTILINE)
