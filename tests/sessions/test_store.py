@@ -1,7 +1,7 @@
 import json
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -88,6 +88,34 @@ def test_a_turn_brings_the_head_up_to_date(store: SessionStore) -> None:
     assert store.turns(head.id)[1].error == TurnError(code="timeout", message="too slow")
 
 
+def test_a_turn_that_names_no_model_leaves_the_one_that_is_known(store: SessionStore) -> None:
+    head = store.create(Session(backend="claude", model="opus"))
+    assert store.append_turn(head.id, turn("r1"), TurnUpdate(model=None)).model == "opus"
+
+
+def test_a_session_is_founded_together_with_its_first_turn(store: SessionStore) -> None:
+    head = Session(id="new", backend="claude", initial_prompt="ask r1", tags=["t"])
+    assert not store.exists("new")
+    stored = store.found(head, turn("r1"), TurnUpdate(backend_session_id="native"))
+    assert store.exists("new")
+    assert store.load("new") == stored
+    assert (stored.status, stored.turn_count, stored.title, stored.tags) == ("active", 1, "ask r1", ["t"])
+    assert stored.backend_session_id == "native"
+    assert [one.number for one in store.turns("new")] == [1]
+    assert store.page().total == 1
+    with pytest.raises(ClinvkError, match="exists already"):
+        store.found(head, turn("r2"))
+
+
+def test_founding_again_after_a_crash_leaves_one_first_turn(store: SessionStore, home: Path) -> None:
+    head = Session(id="new", backend="claude")
+    store.found(head, turn("r1"))
+    (home / "sessions" / "new.json").unlink()  # the turn was written, its head was not
+    assert store.page().total == 0
+    assert store.found(head, turn("r1")).turn_count == 1
+    assert [one.run_id for one in store.turns("new")] == ["r1"]
+
+
 def test_the_same_run_is_appended_once(store: SessionStore) -> None:
     head = store.create(Session(backend="claude"))
     for run_id in ("r1", "r1", "r2", "r1", "r2"):
@@ -106,7 +134,7 @@ def test_a_prompt_that_names_a_run_is_not_taken_for_it(store: SessionStore) -> N
 def test_a_turn_cannot_set_what_the_store_keeps(store: SessionStore) -> None:
     head = store.create(Session(backend="claude"))
     with pytest.raises(ValueError, match="turn_count"):
-        store.append_turn(head.id, turn("r1"), {"turn_count": 9})  # type: ignore[typeddict-unknown-key] # pyright: ignore[reportArgumentType]
+        store.append_turn(head.id, turn("r1"), cast("TurnUpdate", {"turn_count": 9}))
     assert store.load(head.id).turn_count == 0
 
 

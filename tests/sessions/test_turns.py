@@ -42,7 +42,9 @@ def test_what_is_no_text_is_replaced_and_stops_nothing(store: SessionStore) -> N
 
 
 @settings(max_examples=40, deadline=None)
-@given(count=st.integers(0, 12), size=st.sampled_from([0, 10, 40_000]), offset=st.integers(0, 14), limit=st.integers(0, 5))
+@given(
+    count=st.integers(0, 12), size=st.sampled_from([0, 10, 40_000]), offset=st.integers(0, 14), limit=st.integers(0, 5)
+)
 def test_a_page_of_turns_is_a_slice_from_the_first_on(count: int, size: int, offset: int, limit: int) -> None:
     with TemporaryDirectory() as folder:
         store = SessionStore(Path(folder))

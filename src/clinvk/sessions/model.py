@@ -109,6 +109,7 @@ class TurnUpdate(TypedDict, total=False):
 
 
 _UPDATABLE = frozenset(TurnUpdate.__annotations__)
+_UNNAMED = ("model", None)  # a turn that did not name its model does not make the session forget it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +171,7 @@ def folded(head: Session, turn: TurnRecord, turns_bytes: int) -> Session:
     """`head` after `turn`, whose line ends at byte `turns_bytes` of the turns file."""
     update: dict[str, Any] = {
         "model": turn.model or head.model,
-        **{name: value for name, value in turn.update.items() if name in _UPDATABLE},
+        **{name: value for name, value in turn.update.items() if name in _UPDATABLE and (name, value) != _UNNAMED},
         "turn_count": max(turn.number, head.turn_count + 1),
         "last_run_id": turn.run_id,
         "last_used": max(turn.ended_at, head.last_used),

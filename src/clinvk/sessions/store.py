@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from clinvk.errors import ClinvkError
 from clinvk.sessions import export, search, turnlog
-from clinvk.sessions.files import TEMPORARY_SUFFIX, private_folder, reading, write_whole
+from clinvk.sessions.files import TEMPORARY_SUFFIX, private_folder, reading, write_whole, writing
 from clinvk.sessions.heads import Heads, checked
 from clinvk.sessions.journal import Journal
 from clinvk.sessions.locks import Locks
@@ -85,7 +85,8 @@ class SessionStore:
             private_folder(self._heads.folder)
             numbered = turn.model_copy(update={"number": 1, "update": update_})
             path = self._heads.turns_path(head.id)
-            path.unlink(missing_ok=True)  # of an attempt that a crash cut off before there was a head
+            with writing(path):
+                path.unlink(missing_ok=True)  # of an attempt that a crash cut off before there was a head
             head = folded(begun(head), numbered, turnlog.append(path, numbered))
             self._heads.write(head, sync_folder=True)
         self._journal.changed(head.id)

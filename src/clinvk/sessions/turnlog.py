@@ -1,7 +1,7 @@
 """Reading and appending `<id>.turns.jsonl`.
 
-Lines that cannot be read (torn by a crash, damaged by hand) are dropped on read and never stop anything. A last line that
-lacks only its newline counts.
+Lines that cannot be read (torn by a crash, damaged by hand) are dropped on read and never stop anything. A last line
+that lacks only its newline counts.
 """
 
 import os
