@@ -24,6 +24,7 @@ from clinvk.executor.conclude import Conclusion, conclude
 from clinvk.executor.live import LiveRun
 from clinvk.executor.plan import Plan, Prepared
 from clinvk.executor.process import Adopted, Keeper, Launch, Supervised
+from clinvk.executor.proctree import kill_strays
 from clinvk.executor.runs import RunRecord, RunStore, storage_error, write_file
 from clinvk.executor.spool import MAX_LINE_BYTES, Answer, EventLog, Lines, chunks
 
@@ -163,12 +164,12 @@ class Executor:
     def hand_out(self, live: LiveRun, argv: Sequence[str]) -> None:
         """The run's id is being given to a caller: from now on it outlives this process.
 
-        `argv` starts an heir that drives it on; `{fds}` in it becomes the descriptor of the held lock.
+        `argv` starts the heir that drives it on.
         """
         if live.handed or live.done.is_set():
             return
         self.runs.mark(live.record.id, "handed")
-        self.keeper.set_heir(live.record.id, argv, self.runs.folder.parent / "heirs.log", [live.lock])
+        self.keeper.set_heir(live.record.id, argv, self.runs.folder.parent / "heirs.log", live.lock)
         live.detach()
 
     async def execute(self, prepared: Prepared, live: LiveRun, locks: Sequence[int], save: Saver) -> BaseModel:
@@ -242,6 +243,8 @@ class Executor:
         )
 
     def _finish(self, plan: Plan, live: LiveRun | None, reading: Reading, ending: Ending, save: Saver) -> BaseModel:
+        if ending.reason == "interrupted":
+            kill_strays(plan.run_id)
         conclusion = conclude(plan, reading.reader, reading.answer, ending)
         result = conclusion.result
         try:

@@ -18,7 +18,7 @@ import anyio
 
 from clinvk.errors import ClinvkError
 from clinvk.events import Ending
-from clinvk.executor import keeper
+from clinvk.executor import keeper, proctree
 
 STOP_SECS = 15.0  # grace of the supervisor, its sweep and a busy machine; then its socket is closed
 FOLLOW_SECS = 0.1  # how often the spool of a run adopted from another process is looked at
@@ -165,7 +165,7 @@ def started_at(folder: Path) -> float | None:
 def _supervisor(folder: Path) -> int | None:
     """The pid of the living supervisor of a run; a recycled pid does not count."""
     supervisor = _state(folder).get("supervisor")
-    if not supervisor or keeper.start_time(supervisor["pid"]) != supervisor["start"]:
+    if not supervisor or proctree.start_time(supervisor["pid"]) != supervisor["start"]:
         return None
     return int(supervisor["pid"])
 
@@ -258,14 +258,17 @@ class Keeper:
             ours.setblocking(False)
             yield Supervised(ours, launch.folder)
 
-    def set_heir(self, key: str, argv: Sequence[str], log: Path, locks: Sequence[int]) -> None:
-        """Have `argv` started, holding `locks`, when this process is gone without having disowned it."""
-        request = {"do": "heir", "key": key, "argv": list(argv), "env": dict(os.environ), "log": str(log)}
-        self._send(request, locks)
+    def set_heir(self, run_id: str, argv: Sequence[str], log: Path, lock: int) -> None:
+        """Have a run driven on when this process is gone: `argv` is started, once for all such runs.
 
-    def disown(self, key: str) -> None:
-        """Forget an heir whose work is done."""
-        self._send({"do": "disown", "key": key}, ())
+        It gets `--run ID:FD` for each of them, FD being the run's lock, which is never let go in between.
+        """
+        request = {"do": "heir", "key": run_id, "argv": list(argv), "env": dict(os.environ), "log": str(log)}
+        self._send(request, [lock])
+
+    def disown(self, run_id: str) -> None:
+        """Forget a run that has ended."""
+        self._send({"do": "disown", "key": run_id}, ())
 
 
 @contextmanager

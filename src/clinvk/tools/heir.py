@@ -54,27 +54,32 @@ async def _prompt(app: App, live: LiveRun, caller: Caller) -> settle.Result:
     return result
 
 
-async def _main(home: Path, config: Path | None, run_id: str, lock: int) -> None:
+async def _main(home: Path, config: Path | None, runs: list[tuple[str, int]]) -> None:
     environ = {**os.environ, "CLINVK_HOME": str(home)}
     loaded = load(environ, path=config, known_backends=registry.BACKENDS)
-    async with opened(loaded, environ) as app:
-        if app.runs.result(run_id) is None:
-            await inherit(app, run_id, lock)
+    async with opened(loaded, environ) as app, anyio.create_task_group() as tasks:
+        for run_id, lock in runs:
+            if app.runs.result(run_id) is None:
+                tasks.start_soon(inherit, app, run_id, lock)
+
+
+def _run(text: str) -> tuple[str, int]:
+    run_id, _, lock = text.partition(":")
+    os.set_inheritable(int(lock), False)
+    return run_id, int(lock)
 
 
 def main() -> int:
-    """Parse the command line that `heirs.heir_argv` writes."""
+    """Parse the command line that `heirs.heir_argv` and the keeper write."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--config", type=Path)
-    parser.add_argument("--run", required=True)
-    parser.add_argument("--lock", type=int, required=True)
+    parser.add_argument("--run", type=_run, action="append", required=True)
     words = parser.parse_args()
-    os.set_inheritable(words.lock, False)
     try:
-        anyio.run(_main, words.home, words.config, words.run, words.lock)
+        anyio.run(_main, words.home, words.config, words.run)
     except ClinvkError as error:
-        sys.stderr.write(f"run {words.run}: {error.failure.message}\n")
+        sys.stderr.write(f"runs {words.run}: {error.failure.message}\n")
         return 1
     return 0
 

@@ -5,21 +5,7 @@ import sys
 from clinvk.tools.app import App
 
 
-def heir_argv(app: App, run_id: str) -> list[str]:
-    """argv of the heir of one run; the keeper puts the descriptor of the run's lock in place of `{fds}`.
-
-    `-P` keeps the working directory off the import path.
-    """
-    argv = [
-        sys.executable,
-        "-P",
-        "-m",
-        "clinvk.tools.heir",
-        "--home",
-        str(app.home),
-        "--run",
-        run_id,
-        "--lock",
-        "{fds}",
-    ]
+def heir_argv(app: App) -> list[str]:
+    """argv of the heir, to which the keeper adds the runs; `-P` keeps the working directory off the import path."""
+    argv = [sys.executable, "-P", "-m", "clinvk.tools.heir", "--home", str(app.home)]
     return [*argv, "--config", str(app.loaded.path)] if app.loaded.path.exists() else argv

@@ -7,7 +7,6 @@ from typing import Any
 from clinvk.backends import registry
 from clinvk.errors import ClinvkError
 from clinvk.events import Ending
-from clinvk.executor import keeper
 from clinvk.executor import plan as plans
 from clinvk.executor.process import read_ending, started_at
 from clinvk.executor.runs import RunRecord, RunState
@@ -49,7 +48,6 @@ def settled(app: App, run_id: str) -> RunState:
 def _settle_prompt(app: App, record: RunRecord) -> None:
     ending = read_ending(app.runs.path(record.id))
     if ending is None:
-        keeper.kill_strays(record.id)
         began = started_at(app.runs.path(record.id)) is not None
         message = "it was cut off: its keeper was killed or the machine stopped" if began else "it was never started"
         ending = Ending(reason="interrupted", message=message)

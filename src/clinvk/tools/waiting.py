@@ -68,7 +68,7 @@ async def _here(app: App, live: LiveRun, kind: type[Result], patience: float, ca
         assert isinstance(live.result, kind)
         return deepcopy(live.result)
     Requests(app.home).note(live.record.fingerprint, live.record.id)
-    app.executor.hand_out(live, heir_argv(app, live.record.id))
+    app.executor.hand_out(live, heir_argv(app))
     return _read(app, live.record.id, kind)
 
 
