@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import NoReturn, Protocol
 
 from clinvk import __version__
-from clinvk.cli import backends, config, mcp, version
+from clinvk.cli import backends, config, demo, doctor, mcp, version
 from clinvk.cli.call import Call
 
 FORMATS = ("text", "json", "stream-json")
@@ -34,7 +34,7 @@ class Verb(Protocol):
         ...
 
 
-_MODULES: tuple[Verb, ...] = (mcp, backends, config, version)
+_MODULES: tuple[Verb, ...] = (mcp, backends, doctor, config, demo, version)
 VERBS: Mapping[str, Verb] = {verb.NAME: verb for verb in _MODULES}
 
 

@@ -9,7 +9,7 @@ from clinvk.config.problems import Problem, Source
 
 PREFIX = "CLINVK_"
 # Read by other parts of clinvk, or before the configuration.
-_ELSEWHERE = ("CLINVK_HOME", "CLINVK_CONFIG", "CLINVK_API_KEYS", "CLINVK_DEPTH", "CLINVK_CHAIN_ID")
+_ELSEWHERE = ("CLINVK_HOME", "CLINVK_CONFIG", "CLINVK_API_KEYS", "CLINVK_DEPTH", "CLINVK_CHAIN_ID", "CLINVK_RUN_ID")
 _ELSEWHERE_PREFIXES = ("CLINVK_OFFLINE", "CLINVK_TEST_")
 # clinvoker's; whoever sets it believes that the server asks for keys
 _GOPASS = "CLINVK_API_KEYS_GOPASS_PATH"

@@ -1,0 +1,118 @@
+"""Whether an installed CLI still takes the flags that clinvk gives it, found out without a model.
+
+Each command is started as for a run, but with no prompt, in an empty home and without any login: a CLI that knows all
+flags ends with "no prompt" or "not logged in", one that was changed names the flag. Nothing can be spent or changed.
+"""
+
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import anyio
+
+from clinvk.backends import locate
+from clinvk.backends.base import Backend, Command, Installation, Option, Turn
+from clinvk.errors import ClinvkError, Failure
+from clinvk.events import Ending
+from clinvk.executor.process import Launch, Limits
+from clinvk.executor.runs import write_file
+from clinvk.request import SandboxMode
+from clinvk.tools.app import App
+
+PROBE_SECS = 20.0  # gemini needs 2 s; a CLI that waits for something must not hold up the rest
+OLDEST_NODE = 20  # of Gemini CLI; the other CLIs are native programs
+_SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
+
+
+async def rejected(app: App, backend: Backend, found: Installation) -> list[Failure]:
+    """What the installed version does not accept, or what cannot be enforced here; empty when all is well."""
+    failures: dict[str, Failure] = {}
+    with TemporaryDirectory(prefix="clinvk-") as folder:
+        for number, turn in enumerate(_turns(backend, Path(folder))):
+            try:
+                failure = await _tried(app, backend, turn, backend.command(turn, found), Path(folder) / str(number))
+            except ClinvkError as error:
+                failure = error.failure
+            if failure is not None:
+                failures[failure.message] = failure
+    return list(failures.values())
+
+
+async def node_version(app: App, found: Installation) -> tuple[str, int] | None:
+    """The Node that a CLI written for Node would be run with, and its major version; None for a native program."""
+    if not _is_script(Path(found.program[-1])):
+        return None
+    path = locate.search_path(app.environ, app.user_home)
+    argv = [found.program[0]] if len(found.program) > 1 else ["/usr/bin/env", "node"]
+    with TemporaryDirectory(prefix="clinvk-") as scratch:
+        folder = Path(scratch)
+        _, stdout, _ = await _output(app, [*argv, "--version"], {"PATH": path, "HOME": scratch}, folder, folder)
+    told = re.match(r"v(\d+)\.\S+", stdout.decode("utf-8", "replace"))
+    return (told[0], int(told[1])) if told else ("not found", 0)
+
+
+def _is_script(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return re.match(rb"#!.*\bnode\b", file.readline(200)) is not None
+    except OSError:
+        return False
+
+
+def _turns(backend: Backend, folder: Path) -> Iterator[Turn]:
+    """One turn per sandbox mode, the options of the backend spread over them."""
+    can = backend.CAPABILITIES
+    modes: list[SandboxMode] = [mode for mode in can.sandbox_modes if mode != "default"] or ["default"]
+    for number, mode in enumerate(modes):
+        scratch = folder / f"scratch-{number}"
+        scratch.mkdir(mode=0o700)
+        first, second = number == 0, number == 1
+
+        def has(option: Option, now: bool) -> bool:
+            return now and option in can.options
+
+        yield Turn(
+            prompt="",
+            workdir=folder,
+            scratch=scratch,
+            new_id=str(uuid.uuid4()),
+            resume_id=str(uuid.uuid4()) if second and can.resumes else None,
+            model=(*backend.MODELS, "none")[0] if has("model", first) else None,
+            system_prompt="none" if has("system_prompt", second) else None,
+            approval="auto" if first and "auto" in can.approval_modes else "default",
+            sandbox=mode,
+            max_turns=1 if has("max_turns", first) else None,
+            ephemeral=has("ephemeral", number > 1),
+            output_schema=_SCHEMA if has("output_schema", first) else None,
+        )
+
+
+async def _tried(app: App, backend: Backend, turn: Turn, command: Command, folder: Path) -> Failure | None:
+    home = folder / "home"
+    await anyio.Path(home).mkdir(parents=True)
+    for file, data in command.files.items():
+        write_file(file, data)
+    path = locate.search_path(app.environ, app.user_home)
+    env = {"PATH": path, "LANG": "C.UTF-8", **command.env, "HOME": str(home)}
+    ending, stdout, stderr = await _output(app, command.argv, env, folder, command.cwd)
+    reader = backend.reader(turn)
+    for line in stdout.splitlines():
+        reader.feed(line)
+    tail = stderr.decode("utf-8", "replace")
+    failure = reader.outcome(Ending(reason=ending.reason, exit_code=ending.exit_code, stderr_tail=tail)).failure
+    return failure if failure is not None and failure.code in ("backend_changed", "spawn_failed") else None
+
+
+async def _output(
+    app: App, argv: list[str] | tuple[str, ...], env: dict[str, str], folder: Path, cwd: Path
+) -> tuple[Ending, bytes, bytes]:
+    """How a short command ended and what it wrote; it reads nothing."""
+    (folder / "stdin").touch()
+    limits = Limits(timeout_secs=PROBE_SECS, stall_secs=0, max_output_bytes=1 << 20, grace_secs=0.5)
+    launch = Launch(folder=folder, argv=argv, env=env, cwd=cwd, stdin=folder / "stdin", limits=limits)
+    async with app.executor.keeper.running(launch) as process:
+        while process.ending is None:
+            await process.news()
+    return process.ending, (folder / "stdout").read_bytes(), (folder / "stderr").read_bytes()
