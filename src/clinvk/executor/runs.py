@@ -16,6 +16,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,8 @@ from clinvk.errors import ClinvkError
 
 RunKind = Literal["prompt", "parallel", "chain", "compare"]
 Mark = Literal["handed", "read", "cancel"]
+LOCK_TRIES = 10
+LOCK_PAUSE_SECS = 0.002
 
 
 class RunRecord(BaseModel):
@@ -93,6 +96,18 @@ def write_file(path: Path, data: bytes, *, sync: bool = False) -> None:
         raise storage_error(path, error) from error
 
 
+def _taken(lock: int) -> bool:
+    """Take a lock that may be held for an instant by somebody who only looks (`is_driven`)."""
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_PAUSE_SECS)
+        else:
+            return True
+    return False
+
+
 class RunStore:
     """The runs under one home."""
 
@@ -105,25 +120,25 @@ class RunStore:
         return self.folder / run_id
 
     def create(self, record: RunRecord) -> int:
-        """Make the run's folder and record; the open descriptor holds its lock until it is closed."""
-        folder = self.path(record.id)
+        """Make the run's folder and record; the open descriptor holds its lock until it is closed.
+
+        The folder appears under its name only when all of it is there.
+        """
+        folder, hidden = self.path(record.id), self.path(f".{record.id}")
         try:
-            folder.mkdir(mode=0o700, parents=True)
-            lock = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            hidden.mkdir(mode=0o700, parents=True)
+            lock = os.open(hidden / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise storage_error(folder, error) from error
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            self.write_record(record)
-        except ClinvkError:
+            write_file(hidden / "request.json", record.model_dump_json().encode())
+            hidden.rename(folder)
+        except (ClinvkError, OSError) as error:
             os.close(lock)
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+            shutil.rmtree(hidden, ignore_errors=True)
+            raise error if isinstance(error, ClinvkError) else storage_error(folder, error) from error
         return lock
-
-    def write_record(self, record: RunRecord) -> None:
-        """Write the record anew (before its command starts, when more is known)."""
-        write_file(self.path(record.id) / "request.json", record.model_dump_json().encode())
 
     @contextmanager
     def owned(self, run_id: str) -> Iterator[int | None]:
@@ -133,12 +148,7 @@ class RunStore:
         except OSError as error:
             raise storage_error(self.path(run_id), error) from error
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield None
-            else:
-                yield lock
+            yield lock if _taken(lock) else None
         finally:
             os.close(lock)
 
