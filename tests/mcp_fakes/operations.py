@@ -1,18 +1,23 @@
-"""Operations without agents behind them, and a stdio server that offers them.
+"""Operations without agents behind them, and servers that offer them.
 
-Started as a script it serves them: `python operations.py`. The prompt says what happens: `echo TEXT`, `wait` (until
-cancelled; leaves `waiting` and `cancelled` as files in the workdir), `print TEXT` (on standard output), `fail CODE`.
+Started as a script it serves them on stdio, or with words like `mcp.port=0` on HTTP. The prompt says what happens:
+`echo TEXT`, `wait` (until cancelled; leaves the files `waiting` and `cancelled` in the workdir), `print TEXT` (on standard
+output), `refuse ID`, `crash`, `fail`.
 """
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import anyio
 
+from clinvk.backends import registry
+from clinvk.config.cascade import load, readings
 from clinvk.errors import ClinvkError, Failure
 from clinvk.events import RunFinished, RunStarted, TextDelta, ToolStarted
+from clinvk.mcp_server import guard, http, signals, stdio
 from clinvk.mcp_server import server as servers
-from clinvk.mcp_server import signals, stdio
 from clinvk.request import (
     CancelRequest,
     ChainRequest,
@@ -42,6 +47,12 @@ from clinvk.response import (
     TaskResult,
 )
 from clinvk.tools.caller import Caller
+
+
+def flags_of(words: list[str]) -> dict[str, object]:
+    """Flags given as words like `mcp.port=0`."""
+    return {key: readings(value)[1] for key, _, value in (word.partition("=") for word in words)}
+
 
 SESSION = SessionSummary(
     id="5e55",
@@ -189,13 +200,23 @@ class FakeOperations:
         return BackendsResult(backends=[info], default_backend="claude")
 
 
-async def _serve() -> None:
+async def _stdio() -> None:
     server = servers.build(FakeOperations(), cwd=Path.cwd(), wait_secs=90)
     async with signals.cancelled_by_signal() as stopped:
         with stopped:
             await stdio.serve(servers.lowlevel(server))
 
 
+async def _http(flags: dict[str, object]) -> None:
+    loaded = load(os.environ, known_backends=registry.BACKENDS, flags=flags)
+    server = servers.build(FakeOperations(), cwd=Path.cwd(), wait_secs=90)
+    with http.bound(loaded) as listening:
+        await http.serve(server, loaded, listening, guard.api_keys(os.environ), None)
+
+
 if __name__ == "__main__":
     signals.exit_quietly_while_starting()
-    anyio.run(_serve)
+    if sys.argv[1:]:
+        anyio.run(_http, flags_of(sys.argv[1:]))
+    else:
+        anyio.run(_stdio)

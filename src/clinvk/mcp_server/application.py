@@ -9,8 +9,7 @@ from mcp.server import MCPServer
 
 from clinvk.config.cascade import Loaded
 from clinvk.mcp_server import server as servers
-from clinvk.mcp_server import signals
-from clinvk.mcp_server import stdio as transport
+from clinvk.mcp_server import signals, stdio
 from clinvk.request import (
     CancelRequest,
     ChainRequest,
@@ -104,4 +103,4 @@ async def serve_stdio(loaded: Loaded, environ: Mapping[str, str]) -> None:
     """Serve one client on standard input and output."""
     async with signals.cancelled_by_signal() as stopped, server_of(loaded, environ) as (server, _):
         with stopped:
-            await transport.serve(servers.lowlevel(server))
+            await stdio.serve(servers.lowlevel(server))

@@ -8,7 +8,6 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from typing import Literal
 
 import anyio
 
@@ -16,37 +15,21 @@ from clinvk.config.cascade import Loaded
 from clinvk.mcp_server import signals
 
 
-def main(  # noqa: PLR0913  the command's flags
-    loaded: Loaded,
-    environ: Mapping[str, str],
-    *,
-    transport: Literal["stdio", "http"] | None = None,
-    host: str | None = None,
-    port: int | None = None,
-    path: str | None = None,
-    expose_health: bool | None = None,
-) -> int:
-    """Serve until the client leaves or a signal comes; what is None is as configured. Returns the exit code.
+def main(loaded: Loaded, environ: Mapping[str, str]) -> int:
+    """Serve as the section `mcp` of the configuration says, until the client leaves or a signal comes.
 
-    Raises:
-        ClinvkError: if the server cannot start as asked.
+    Ends the process itself when all went well. Raises ClinvkError if the server cannot start as asked.
     """
     signals.exit_quietly_while_starting()
     logging.basicConfig(level=logging.WARNING, format="clinvk: %(levelname)s: %(message)s", stream=sys.stderr)
     gc.disable()  # building the SDK's models allocates much and frees nothing: collecting there costs 12 % of the start
-    from clinvk.mcp_server import application
-
+    if loaded.config.mcp.transport == "http":
+        from clinvk.mcp_server.http import run as serve
+    else:
+        from clinvk.mcp_server.application import serve_stdio as serve
     gc.enable()
     gc.freeze()
-    settings = loaded.config.mcp
-    if (transport or settings.transport) == "stdio":
-        anyio.run(application.serve_stdio, loaded, environ)
-    return 0
-
-
-def leave(code: int) -> None:
-    """End the process without the interpreter's own teardown, which takes longer than serving a call."""
-    sys.stdout.flush()
+    anyio.run(serve, loaded, environ)
     sys.stderr.flush()
     logging.shutdown()
-    os._exit(code)
+    os._exit(0)  # the interpreter's own teardown would take longer than most calls
