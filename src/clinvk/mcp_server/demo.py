@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +79,7 @@ class Stage:
         return result
 
 
-Step = Callable[[Stage], Awaitable[Sequence[str]]]  # the outcome, and lines that show it
+Step = Callable[[Stage], Awaitable[tuple[str, ...]]]  # the outcome, and lines that show it
 
 
 def main(
@@ -167,7 +167,7 @@ async def _step(stage: Stage, title: str, step: Step) -> None:
     stage.say(f"   {outcome}  [{time.monotonic() - stage.began:.1f} s]")
 
 
-async def _prompt(stage: Stage) -> Sequence[str]:
+async def _prompt(stage: Stage) -> tuple[str, ...]:
     result = await stage.call(PromptResult, "prompt", _asked(stage, 0, "Answer with one word: pong"))
     if result.session_id is None:
         raise StepError("the answer belongs to no session")
@@ -175,7 +175,7 @@ async def _prompt(stage: Stage) -> Sequence[str]:
     return f"session {result.session_id}", _answer(result)
 
 
-async def _continue(stage: Stage) -> Sequence[str]:
+async def _continue(stage: Stage) -> tuple[str, ...]:
     arguments = {"prompt": "Which word did you answer with? One word.", "session_id": stage.session_id}
     result = await stage.call(PromptResult, "prompt", {**arguments, "wait_secs": WAIT_SECS, "timeout_secs": STEP_SECS})
     if result.session_id != stage.session_id:
@@ -183,7 +183,7 @@ async def _continue(stage: Stage) -> Sequence[str]:
     return f"session {result.session_id}, turn 2", _answer(result)
 
 
-async def _parallel(stage: Stage) -> Sequence[str]:
+async def _parallel(stage: Stage) -> tuple[str, ...]:
     words = ("north", "south", "west")
     tasks = [_task(stage, number, f"Answer with one word: {word}") for number, word in enumerate(words)]
     result = await stage.call(ParallelResult, "parallel", {"tasks": tasks, "wait_secs": WAIT_SECS})
@@ -192,7 +192,7 @@ async def _parallel(stage: Stage) -> Sequence[str]:
     return f"{len(tasks)} answers in {result.total_duration_ms} ms", *map(_answer, result.results)
 
 
-async def _chain(stage: Stage) -> Sequence[str]:
+async def _chain(stage: Stage) -> tuple[str, ...]:
     steps = [
         {**_task(stage, 0, "Name one colour. Answer with one word."), "name": "colour"},
         _task(stage, 1, "Name a fruit of this colour, in one word: {{steps.colour}}"),
@@ -203,7 +203,7 @@ async def _chain(stage: Stage) -> Sequence[str]:
     return f"{result.completed_steps} steps", *map(_answer, result.results)
 
 
-async def _compare(stage: Stage) -> Sequence[str]:
+async def _compare(stage: Stage) -> tuple[str, ...]:
     result = await stage.call(
         CompareResult,
         "compare",
@@ -221,7 +221,7 @@ async def _compare(stage: Stage) -> Sequence[str]:
     return "; ".join(ranking), *map(_answer, result.results)
 
 
-async def _background(stage: Stage) -> Sequence[str]:
+async def _background(stage: Stage) -> tuple[str, ...]:
     begun = await stage.call(
         PromptResult, "prompt", {**_asked(stage, 0, "Answer with one word: later"), "wait_secs": 0}
     )
@@ -233,7 +233,7 @@ async def _background(stage: Stage) -> Sequence[str]:
     )
 
 
-async def _sessions(stage: Stage) -> Sequence[str]:
+async def _sessions(stage: Stage) -> tuple[str, ...]:
     listed = await stage.call(SessionsResult, "sessions", {"action": "list"})
     shown = await stage.call(SessionsResult, "sessions", {"action": "show", "session_id": stage.session_id})
     turns = shown.turns or []
