@@ -228,9 +228,7 @@ async def _background(stage: Stage) -> tuple[str, ...]:
     waited = await stage.call(RunsResult, "runs", {"action": "wait", "run_id": begun.run_id, "wait_secs": WAIT_SECS})
     if not isinstance(waited.result, PromptResult) or waited.result.status != "completed":
         raise StepError(_first_error(waited) or f"run {begun.run_id} did not complete")
-    return (
-        f"the call came back at once ({begun.status}), run {begun.run_id} was fetched later: {_answer(waited.result)}"
-    )
+    return f"answered {begun.status!r} at once; run {begun.run_id} was fetched later", _answer(waited.result)
 
 
 async def _sessions(stage: Stage) -> tuple[str, ...]:
