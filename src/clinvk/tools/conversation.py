@@ -1,7 +1,7 @@
 """Keeps a finished turn in its session."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
 
 from clinvk.executor.conclude import Conclusion
 from clinvk.executor.plan import Plan
@@ -36,8 +36,9 @@ class Keeping:
             "backend": plan.backend.NAME,
             "model": result.model,
             "options": dict(plan.session_options),
-            "native": self._native(conclusion),
         }
+        if conclusion.outcome.native_usage is not None:
+            update["native"] = {"usage": asdict(conclusion.outcome.native_usage)}
         if native_id is not None:
             update["backend_session_id"] = native_id
         if plan.metadata and not plan.new_session:
@@ -50,20 +51,6 @@ class Keeping:
         else:
             return None
         return plan.session_id
-
-    @staticmethod
-    def _native(conclusion: Conclusion) -> dict[str, Any]:
-        usage = conclusion.outcome.native_usage
-        if usage is None:
-            return {}
-        return {
-            "usage": {
-                "input_tokens": usage.input_tokens,
-                "output_tokens": usage.output_tokens,
-                "cached_tokens": usage.cached_tokens,
-                "reasoning_tokens": usage.reasoning_tokens,
-            }
-        }
 
     def _head(self, plan: Plan, conclusion: Conclusion) -> Session:
         return Session(

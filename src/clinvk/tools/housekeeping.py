@@ -1,4 +1,4 @@
-"""What a long-lived process does beside its runs: apply retention now and then."""
+"""What a long-lived process does beside its runs: complete the search index, apply retention now and then."""
 
 from contextlib import suppress
 
@@ -14,7 +14,9 @@ EVERY_SECS = 6 * 3600.0
 
 
 async def keep_clean(app: App) -> None:
-    """Apply the configured retention until cancelled; what cannot be removed now is tried again later."""
+    """Keep house until cancelled; what cannot be removed now is tried again later."""
+    with suppress(ClinvkError):
+        await anyio.to_thread.run_sync(app.sessions.complete_index, abandon_on_cancel=True)
     await anyio.sleep(FIRST_SECS)
     while True:
         with suppress(ClinvkError):
