@@ -15,9 +15,9 @@ EVERY_SECS = 6 * 3600.0
 
 async def keep_clean(app: App) -> None:
     """Keep house until cancelled; what cannot be removed now is tried again later."""
+    await anyio.sleep(FIRST_SECS)
     with suppress(ClinvkError):
         await anyio.to_thread.run_sync(app.sessions.complete_index, abandon_on_cancel=True)
-    await anyio.sleep(FIRST_SECS)
     while True:
         with suppress(ClinvkError):
             await anyio.to_thread.run_sync(clean, app)
