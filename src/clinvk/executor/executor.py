@@ -94,6 +94,7 @@ class Executor:
         """The time in which runs can be driven; at its end those that somebody still waits for are stopped."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
+            tasks.start_soon(self.keeper.kept_alive)
             try:
                 yield
             finally:
@@ -102,9 +103,12 @@ class Executor:
                 tasks.cancel_scope.cancel()
 
     async def close(self) -> None:
-        """Stop every run whose id was not handed out, and wait until their results are saved."""
+        """Leave handed-out runs to their heir; stop all others, and wait until their results are saved."""
         self.closing = True
         attached = [live for live in self.live.values() if not live.handed]
+        for live in self.live.values():
+            if live.handed:
+                live.driving.cancel()
         for live in attached:
             live.cancel()
         with anyio.move_on_after(CLOSE_SECS):
@@ -136,7 +140,8 @@ class Executor:
     async def _drive(self, live: LiveRun, work: Work, on_failure: OnFailure) -> None:
         run_id = live.record.id
         try:
-            live.result = await work(live)
+            with live.driving:
+                live.result = await work(live)
         except ClinvkError as error:
             live.result = self._failed(run_id, on_failure(error.failure))
         except Exception as error:  # noqa: BLE001 - a bug met by one run must not end the others
@@ -150,7 +155,7 @@ class Executor:
         finally:
             live.stage = "ended"
             self.live.pop(run_id, None)
-            if live.handed and live.record.parent_id is None:
+            if live.handed and live.record.parent_id is None and live.result is not None:
                 with suppress(ClinvkError):
                     self.keeper.disown(run_id)
             os.close(live.lock)

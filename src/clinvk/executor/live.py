@@ -32,7 +32,8 @@ class Process(Protocol):
 class LiveRun:
     """One run from its admission to its result.
 
-    `done` is set once `result` is there and saved. `stage` is queued, starting, running or ended.
+    `done` is set once `result` is there and saved (or, when this process stops, left to an heir).
+    `stage` is queued, starting, running or ended.
     """
 
     def __init__(self, record: RunRecord, lock: int) -> None:
@@ -40,6 +41,7 @@ class LiveRun:
         self.lock = lock
         self.stage = "queued"
         self.done = anyio.Event()
+        self.driving = anyio.CancelScope()  # cancelled when somebody else is to drive the run on
         self.result: BaseModel | None = None
         self.newest: deque[Event] = deque(maxlen=NEWEST_EVENTS)
         self.newest_text = ""

@@ -191,6 +191,7 @@ class Keeper:
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._heirs: dict[str, tuple[Mapping[str, Any], int]] = {}
 
     def start(self) -> None:
         """Start the keeper now (about 20 ms), so that the first run need not wait for it."""
@@ -204,6 +205,26 @@ class Keeper:
                 start_new_session=True,
             )
         self._socket = ours
+        for request, lock in self._heirs.values():
+            keeper.send(ours, request, [lock])
+
+    async def kept_alive(self) -> None:
+        """Start the keeper again when something killed it, until cancelled; its supervisors live on without it."""
+        while self._socket is not None:
+            try:
+                await anyio.wait_readable(self._socket)  # a keeper never sends: this is its end
+            except anyio.ClosedResourceError:
+                continue  # whoever wanted to send something noticed first
+            self._lost()
+            self.start()
+
+    def _lost(self) -> None:
+        if self._socket is not None:
+            anyio.notify_closing(self._socket)
+            self._socket.close()
+            self._socket = None
+        if self._process is not None:
+            self._process.poll()
 
     def close(self) -> None:
         """Let the keeper go: attached runs are stopped, detached ones stay, heirs are started."""
@@ -222,10 +243,7 @@ class Keeper:
             try:
                 keeper.send(self._socket, request, fds)
             except (BrokenPipeError, ConnectionResetError):
-                self._socket.close()
-                self._socket = None
-                if self._process is not None:
-                    self._process.poll()
+                self._lost()
             else:
                 return
         raise ClinvkError("spawn_failed", "the keeper process cannot be reached", hint="try again")
@@ -265,9 +283,11 @@ class Keeper:
         """
         request = {"do": "heir", "key": run_id, "argv": list(argv), "env": dict(os.environ), "log": str(log)}
         self._send(request, [lock])
+        self._heirs[run_id] = (request, lock)
 
     def disown(self, run_id: str) -> None:
         """Forget a run that has ended."""
+        self._heirs.pop(run_id, None)
         self._send({"do": "disown", "key": run_id}, ())
 
 

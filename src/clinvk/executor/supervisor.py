@@ -14,6 +14,7 @@ from clinvk.executor.proctree import LINUX, descendants, signal_all, start_time
 STATE_BYTES = 4096  # one page, padded: the ending is written in place, so a full disk cannot refuse it
 PIPE_BYTES = 1 << 20
 STDERR_LIMIT = 16 << 20  # bytes kept of stderr; the rest is read and dropped
+TAKES = 8  # of a full pipe, before the stragglers are looked at again
 DRAIN_SECS = 1.0  # how long to wait for the end of file once no descendant is alive
 UNKILLABLE_SECS = 10.0  # a process that survives SIGKILL this long is stuck in the kernel; say so and go on
 F_SETPIPE_SZ = 1031  # fcntl(2)
@@ -265,8 +266,9 @@ class Supervisor:
 
     def _take_all(self) -> None:
         for spool in (self.out, self.err):
-            while spool.open and spool.take():
-                pass
+            for _ in range(TAKES):  # a straggler may write without end
+                if not (spool.open and spool.take()):
+                    break
 
     def _drain(self) -> None:
         """Read what is left in the pipes; all writers are dead, so their end comes at once."""
