@@ -8,7 +8,7 @@ never waits.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from clinvk.errors import ClinvkError
 from clinvk.events import Ending, Event, Outcome, TokenUsage
@@ -66,6 +66,7 @@ class Turn:
     model: str | None = None
     system_prompt: str | None = None
     approval: ApprovalMode = "default"
+    ask: bool = False  # a person can be asked during the run; approval `always` is given only then
     sandbox: SandboxMode = "default"
     max_turns: int | None = None
     ephemeral: bool = False
@@ -78,9 +79,9 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What to start. `stdin` is all that the process reads; `files` are written to the scratch folder first.
+    """What to start. `stdin` is what the process reads; `files` are written to the scratch folder first.
 
-    `env` is added to the allow-listed environment; `expect_session` is the id that must come back.
+    With `interactive` its stdin stays open after that, for the replies of an `InteractiveReader`. `env` is added to the allow-listed environment; `expect_session` is the id that must come back.
     """
 
     argv: tuple[str, ...]
@@ -89,6 +90,7 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict[str, str])
     files: Mapping[Path, bytes] = field(default_factory=dict[Path, bytes])
     expect_session: str | None = None
+    interactive: bool = False
 
 
 class Reader(Protocol):
@@ -100,6 +102,20 @@ class Reader(Protocol):
 
     def outcome(self, ending: Ending) -> Outcome:
         """Judge the run, once, after the last line; success only if exit, final event and text agree."""
+        ...
+
+
+@runtime_checkable
+class InteractiveReader(Reader, Protocol):
+    """A reader whose process asks (`ApprovalAsked`) and waits for the reply on its stdin."""
+
+    def reply(self, question_id: str, *, allowed: bool, reason: str) -> bytes:
+        """What to write for an answer; nothing when the question is unknown or was answered."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether the process has nothing more to ask: its stdin can be closed, so that it ends."""
         ...
 
 

@@ -15,7 +15,7 @@ from clinvk.backends.failures import Advice
 from clinvk.backends.lines import EMPTY, JsonObject, parse, text_of
 from clinvk.backends.structured import Answer
 from clinvk.backends.values import bound
-from clinvk.errors import ERROR_CODES, ErrorCode, Failure
+from clinvk.errors import ERROR_CODES, ClinvkError, ErrorCode, Failure
 from clinvk.events import Ending, Event, Outcome, SessionStarted, TextDelta, TextEnd
 
 NAME = "offline"
@@ -71,6 +71,13 @@ def login(environ: Mapping[str, str], home: Path) -> Login:
 def command(turn: Turn, installation: Installation) -> Command:
     """The agent with the prompt on stdin."""
     require(turn, NAME, CAPABILITIES)
+    if turn.model not in (None, *MODELS):
+        raise ClinvkError(
+            "model_unknown",
+            f"the offline backend has no model {turn.model!r}",
+            hint=ADVICE.models,
+            backend=NAME,
+        )
     argv = list(installation.program)
     if turn.resume_id is not None:
         argv += [bound("--resume", turn.resume_id)]
