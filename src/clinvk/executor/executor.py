@@ -6,76 +6,32 @@ It asks a backend for a command and for the meaning of its output, and knows non
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import BinaryIO
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
 from pydantic import BaseModel
 
-from clinvk.backends.base import Reader
 from clinvk.errors import ClinvkError, Failure
-from clinvk.events import Ending, Event, RunFinished, RunStarted, Warned
+from clinvk.events import Ending, RunFinished, RunStarted
 from clinvk.executor.admission import Admission, Start
 from clinvk.executor.conclude import Conclusion, conclude
+from clinvk.executor.conversing import conversing
 from clinvk.executor.live import LiveRun
 from clinvk.executor.plan import Plan, Prepared
-from clinvk.executor.process import Adopted, Keeper, Launch, Supervised
+from clinvk.executor.process import Adopted, Keeper, Launch
 from clinvk.executor.proctree import kill_strays
+from clinvk.executor.reading import Reading, follow
 from clinvk.executor.runs import RunRecord, RunStore, storage_error, write_file
-from clinvk.executor.spool import MAX_LINE_BYTES, Answer, EventLog, Lines, chunks
+from clinvk.executor.spool import chunks
+from clinvk.executor.stdin import Stdin, open_stdin
 
 CLOSE_SECS = 5.0  # for the runs that are still waited on to end, when the server stops: grace + sweep + saving
 
 Work = Callable[[LiveRun], Awaitable[BaseModel]]
 OnFailure = Callable[[Failure], BaseModel]
 Saver = Callable[[Plan, Conclusion], str | None]
-
-
-@dataclass(slots=True)
-class Reading:
-    """The output of one command on its way from the spool to the answer."""
-
-    folder: Path
-    reader: Reader
-    live: LiveRun | None
-    lines: Lines = field(default_factory=Lines)
-    answer: Answer = field(init=False)
-    log: EventLog = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.answer = Answer(self.folder / "output.txt")
-        self.log = EventLog(self.folder / "events.jsonl")
-
-    def take(self, events: Sequence[Event]) -> None:
-        """Pass events on: to the answer, to the log, to whoever listens."""
-        for event in events:
-            self.answer.take(event)
-            if self.live is not None:
-                self.live.emit(event)
-        self.log.write(events)
-
-    def feed(self, chunk: bytes) -> None:
-        """Read one piece of output."""
-        events: list[Event] = []
-        for line in self.lines.feed(chunk):
-            events += self.reader.feed(line)
-        self.take(events)
-
-    def end(self) -> None:
-        """Read a last line that has no newline."""
-        for line in self.lines.rest():
-            self.take(self.reader.feed(line))
-        if self.lines.skipped:
-            self.take([Warned(f"{self.lines.skipped} lines over {MAX_LINE_BYTES} bytes were not read")])
-
-    def close(self) -> None:
-        """Close the files."""
-        self.answer.close()
-        self.log.close()
 
 
 class Executor:
@@ -194,10 +150,15 @@ class Executor:
             self._write_files(prepared)
             reading = self._reading(plan, live)
             reading.take([RunStarted(plan.run_id, plan.backend.NAME)])
+            stdin = self._stdin(prepared, stack)
             async with self.keeper.running(self._launch(prepared, live), [live.lock, *locks]) as process:
                 live.started(process)
                 start.begun.set()
-                ending = await follow(process, reading, start)
+                if stdin is None:
+                    ending = await follow(process, reading, start)
+                else:
+                    async with conversing(stdin, prepared.command.stdin, reading, live):
+                        ending = await follow(process, reading, start)
             return self._finish(plan, live, reading, ending, save)
 
     async def resume(self, plan: Plan, live: LiveRun, save: Saver) -> BaseModel:
@@ -226,14 +187,20 @@ class Executor:
     def _write_files(self, prepared: Prepared) -> None:
         """Write the files that the command reads."""
         plan, command = prepared.plan, prepared.command
-        folder = self.runs.path(plan.run_id)
         try:
             plan.turn.scratch.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise storage_error(plan.turn.scratch, error) from error
         for path, data in command.files.items():
             write_file(path, data)
-        write_file(folder / "stdin", command.stdin)
+
+    def _stdin(self, prepared: Prepared, stack: AsyncExitStack) -> Stdin | None:
+        """What the command reads: a file, or for an interactive command a pipe that stays open."""
+        path = self.runs.path(prepared.plan.run_id) / "stdin"
+        if prepared.command.interactive:
+            return stack.enter_context(open_stdin(path))
+        write_file(path, prepared.command.stdin)
+        return None
 
     def _launch(self, prepared: Prepared, live: LiveRun) -> Launch:
         folder = self.runs.path(prepared.plan.run_id)
@@ -264,22 +231,3 @@ class Executor:
 
 def _never_started() -> Ending:
     return Ending(reason="cancelled", message="cancelled before it was started")
-
-
-async def follow(process: Supervised | Adopted, reading: Reading, start: Start) -> Ending:
-    """Read the spool as it grows, until the command has ended."""
-    path = reading.folder / "stdout"
-    with ExitStack() as stack:
-        stdout: BinaryIO | None = None
-        while True:
-            await process.news()
-            ending = process.ending
-            if stdout is None and path.exists():
-                stdout = stack.enter_context(path.open("rb"))
-            for chunk in chunks(stdout) if stdout else ():
-                start.settled.set()
-                reading.feed(chunk)
-                await anyio.lowlevel.checkpoint()
-            if ending is not None:
-                reading.end()
-                return ending

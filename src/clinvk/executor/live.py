@@ -9,6 +9,7 @@ import anyio
 from pydantic import BaseModel
 
 from clinvk.events import Event, TextDelta
+from clinvk.executor.questions import Question
 from clinvk.executor.runs import RunRecord
 
 NEWEST_EVENTS = 50
@@ -47,6 +48,7 @@ class LiveRun:
         self.newest_text = ""
         self.listeners: set[Listener] = set()
         self.children: list[LiveRun] = []
+        self.questions: dict[str, Question] = {}
         self.waiters = 0
         self.handed = False
         self.cancelled = False

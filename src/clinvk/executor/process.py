@@ -71,9 +71,7 @@ class Supervised:
         except ConnectionError:
             data = b""
         if not data:
-            self.ending = read_ending(self._folder) or Ending(
-                reason="interrupted", message="the run's keeper process was killed"
-            )
+            self.ending = read_ending(self._folder) or _cut_off(self._folder)
             return True
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
@@ -108,7 +106,7 @@ class Adopted:
             alive = supervisor_alive(self._folder)  # before the ending is read, so that none is missed
             self.ending = read_ending(self._folder)
             if self.ending is None and not alive:
-                self.ending = Ending(reason="interrupted", message="the run's keeper process was killed")
+                self.ending = _cut_off(self._folder)
             size = _size(self._folder / "stdout")
             if size != self._size or self.ending is not None:
                 self._size = size
@@ -160,6 +158,12 @@ def read_ending(folder: Path) -> Ending | None:
 def started_at(folder: Path) -> float | None:
     """When the command was started (Unix time), None when it never was."""
     return _state(folder).get("started_at")
+
+
+def _cut_off(folder: Path) -> Ending:
+    """The end of a run whose supervisor was killed. Its keeper kills what is left of it, but may be dead as well."""
+    proctree.kill_strays(folder.name)
+    return Ending(reason="interrupted", message="the run's keeper process was killed")
 
 
 def _supervisor(folder: Path) -> int | None:
@@ -224,7 +228,8 @@ class Keeper:
             self._socket.close()
             self._socket = None
         if self._process is not None:
-            self._process.poll()
+            self._process.kill()
+            self._process.wait()  # it is dying: its socket closed
 
     def close(self) -> None:
         """Let the keeper go: attached runs are stopped, detached ones stay, heirs are started."""

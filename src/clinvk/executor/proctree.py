@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+STRAY_PASSES = 20  # over the process table: what is killed may have forked meanwhile
 LINUX = sys.platform == "linux"
 
 _prctl = ctypes.CDLL(None, use_errno=True).prctl if LINUX else None
@@ -80,12 +81,26 @@ def descendants(root: int) -> list[int]:
 def kill_strays(run_id: str) -> None:
     """Kill what is left of a run whose supervisor and keeper were both killed: it still carries the run's id."""
     mark = f"CLINVK_RUN_ID={run_id}".encode()
-    for name in os.listdir("/proc") if LINUX else ():  # noqa: PTH208
-        if not name.isdigit() or int(name) == os.getpid():
-            continue
-        with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as environ:  # noqa: PTH123
-            if mark in environ.read().split(b"\0"):
-                os.kill(int(name), signal.SIGKILL)
+    for _ in range(STRAY_PASSES):
+        strays = [pid for pid in _all_pids() if mark in _environ(pid)]
+        if not strays:
+            return
+        signal_all(strays, signal.SIGKILL)
+
+
+def _all_pids() -> list[int]:
+    """Every process but this one."""
+    names = os.listdir("/proc") if LINUX else []  # noqa: PTH208
+    return [int(name) for name in names if name.isdigit() and int(name) != os.getpid()]
+
+
+def _environ(pid: int) -> list[bytes]:
+    """The variables with which a process was started; none of one that is dead or another user's."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as environ:  # noqa: PTH123
+            return environ.read().split(b"\0")
+    except OSError:
+        return []
 
 
 def signal_all(pids: Iterable[int], number: int) -> None:

@@ -1,0 +1,46 @@
+"""The conversation with an interactive command: its prompt, its questions, the answers of a person."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.abc
+
+from clinvk.backends.base import InteractiveReader
+from clinvk.events import ApprovalAnswered, ApprovalAsked, Event
+from clinvk.executor.live import LiveRun
+from clinvk.executor.questions import Question
+from clinvk.executor.reading import Reading
+from clinvk.executor.stdin import Stdin
+
+
+@asynccontextmanager
+async def conversing(stdin: Stdin, first: bytes, reading: Reading, live: LiveRun) -> AsyncIterator[None]:
+    """Give the command `first`, then the answers to what it asks, until it is finished or the scope ends."""
+    reader = reading.reader
+    assert isinstance(reader, InteractiveReader)
+    async with anyio.create_task_group() as tasks:
+
+        def hear(run_id: str, backend: str, event: Event) -> None:
+            if isinstance(event, ApprovalAsked) and run_id == live.record.id:
+                question = Question(run_id, event.question_id, backend, event.tool, event.action)
+                live.questions[event.question_id] = question
+                tasks.start_soon(answer, question)
+
+        async def answer(question: Question) -> None:
+            allowed = await question.decision()
+            live.questions.pop(question.question_id, None)
+            reading.take([ApprovalAnswered(question.question_id, allowed, question.reason)])
+            await stdin.write(reader.reply(question.question_id, allowed=allowed, reason=question.reason))
+
+        def look() -> None:
+            if reader.finished:
+                stdin.close()
+
+        reading.after_feed = look
+        tasks.start_soon(stdin.write, first)
+        with live.heard_by(hear):
+            yield
+        for question in list(live.questions.values()):
+            question.answer(allowed=False, reason="the run ended")
+        tasks.cancel_scope.cancel()
