@@ -1,8 +1,8 @@
 """Operations without agents behind them, and servers that offer them.
 
 Started as a script it serves them on stdio, or with words like `mcp.port=0` on HTTP. The prompt says what happens:
-`echo TEXT`, `wait` (until cancelled; leaves the files `waiting` and `cancelled` in the workdir), `print TEXT` (on standard
-output), `refuse ID`, `crash`, `fail`.
+`echo TEXT`, `print TEXT` (on standard output), `refuse ID`, `crash`, `fail`, or `wait` until cancelled, leaving the
+files `waiting` and `cancelled` in the workdir.
 """
 
 import os

@@ -65,7 +65,7 @@ class News:
         self._note(run_id, event)
         self._arrived.set()
 
-    def _note(self, run_id: str, event: Event) -> None:
+    def _note(self, run_id: str, event: Event) -> None:  # noqa: C901  one case per kind of event
         match event:
             case RunStarted():
                 self._runs[run_id] = event.backend
@@ -121,14 +121,11 @@ def _retrying(event: Retrying) -> str:
 
 
 @asynccontextmanager
-async def reported(report: Report | None, news: News, pace: Pace) -> AsyncGenerator[Listener | None]:
-    """Within it, what the yielded listener hears is reported; None when nobody asked for progress.
+async def reported(report: Report, news: News, pace: Pace) -> AsyncGenerator[Listener]:
+    """Within it, what the yielded listener hears is reported.
 
     The body must not raise: a task group would wrap what it raises.
     """
-    if report is None:
-        yield None
-        return
     async with anyio.create_task_group() as group:
         group.start_soon(news.tell, report, pace)
         yield news.listen

@@ -3,15 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+from mcp import MCPError
 from mcp.server import CacheHint, MCPServer
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import Server
+from mcp_types import INVALID_PARAMS
 
 from clinvk import __version__
-from clinvk.mcp_server import tool
+from clinvk.mcp_server import completion, prompts, resources, tool
 from clinvk.mcp_server.catalog import CATALOG
 from clinvk.mcp_server.operations import Operations
 from clinvk.mcp_server.progress import Pace
 from clinvk.mcp_server.wording import INSTRUCTIONS
+from clinvk.tools.caller import Caller
 
 _LISTS_LAST_MS = 3_600_000  # the lists of tools and prompts do not change while the server runs
 
@@ -19,7 +23,7 @@ _LISTS_LAST_MS = 3_600_000  # the lists of tools and prompts do not change while
 def build(operations: Operations, *, cwd: Path, wait_secs: float, pace: Pace | None = None) -> MCPServer[Any]:
     """A server that is not listening yet. `cwd` is where calls without a workdir work."""
     serving = tool.Serving(operations, cwd, pace or Pace())
-    return MCPServer(
+    server: MCPServer[Any] = MCPServer(
         "clinvk",
         title="clinvk",
         version=__version__,
@@ -30,7 +34,23 @@ def build(operations: Operations, *, cwd: Path, wait_secs: float, pace: Pace | N
             "tools/list": CacheHint(ttl_ms=_LISTS_LAST_MS, scope="public"),
             "prompts/list": CacheHint(ttl_ms=_LISTS_LAST_MS, scope="public"),
         },
+        middleware=[_explain_bad_prompts],
     )
+    caller = Caller(client="mcp", cwd=cwd)
+    resources.add(server, operations, caller)
+    prompts.add(server)
+    completion.add(server, operations, caller)
+    return server
+
+
+async def _explain_bad_prompts(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """An unknown prompt or a missing argument is the client's mistake; the SDK would report its own (code 0)."""
+    if ctx.method != "prompts/get":
+        return await call_next(ctx)
+    try:
+        return await call_next(ctx)
+    except ValueError as error:
+        raise MCPError(INVALID_PARAMS, str(error)) from error
 
 
 def lowlevel(server: MCPServer[Any]) -> Server[Any]:

@@ -21,7 +21,7 @@ from clinvk.errors import ClinvkError, Failure
 from clinvk.mcp_server import arguments, schema, texts
 from clinvk.mcp_server.catalog import Arguments, Entry
 from clinvk.mcp_server.operations import Operations
-from clinvk.mcp_server.progress import News, Pace, Report, reported
+from clinvk.mcp_server.progress import News, Pace, reported
 from clinvk.mcp_server.wording import WORDS
 from clinvk.tools.caller import Caller
 
@@ -83,7 +83,11 @@ async def _answer(entry: Entry, serving: Serving, given: Arguments, context: Con
     parts: object = given.get("tasks") or given.get("steps") or given.get("backends")
     total = len(cast("list[object]", parts)) if isinstance(parts, list) else 1
     news = News(backend if isinstance(backend, str) else None, total)
-    async with reported(_report(context), news, serving.pace) as listener:
+
+    async def report(seconds: float, message: str) -> None:
+        await context.report_progress(seconds, None, message)  # does nothing for a client that sent no progressToken
+
+    async with reported(report, news, serving.pace) as listener:
         caller = Caller(client=_client(context), cwd=serving.cwd, listener=listener)
         result = await _result(entry, serving.operations, given, caller)
     return CallToolResult(
@@ -108,17 +112,6 @@ async def _result(entry: Entry, operations: Operations, given: Arguments, caller
             hint="the server's standard error output has the details; please report them",
         )
         return entry.refused(given, failure)
-
-
-def _report(context: Context[Any, Any]) -> Report | None:
-    meta = context.request_context.meta
-    if meta is None or meta.get("progress_token") is None:
-        return None
-
-    async def report(seconds: float, message: str) -> None:
-        await context.report_progress(seconds, None, message)
-
-    return report
 
 
 def _client(context: Context[Any, Any]) -> str:
