@@ -92,6 +92,26 @@ class PermissionDenied:
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalAsked:
+    """The backend waits for a person to allow `action` (the exact command, path or arguments of `tool`)."""
+
+    question_id: str
+    tool: str
+    action: str
+    type: Literal["approval_asked"] = "approval_asked"
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalAnswered:
+    """What was answered; `reason` says by whom, or why it was refused without an answer."""
+
+    question_id: str
+    allowed: bool
+    reason: str = ""
+    type: Literal["approval_answered"] = "approval_answered"
+
+
+@dataclass(frozen=True, slots=True)
 class Retrying:
     """The backend is waiting to call its model again."""
 
@@ -129,6 +149,8 @@ Event = (
     | ToolStarted
     | ToolFinished
     | PermissionDenied
+    | ApprovalAsked
+    | ApprovalAnswered
     | Retrying
     | Warned
     | RunFinished

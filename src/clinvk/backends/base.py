@@ -81,7 +81,8 @@ class Turn:
 class Command:
     """What to start. `stdin` is what the process reads; `files` are written to the scratch folder first.
 
-    With `interactive` its stdin stays open after that, for the replies of an `InteractiveReader`. `env` is added to the allow-listed environment; `expect_session` is the id that must come back.
+    With `interactive` its stdin stays open after that, for the replies of an `InteractiveReader`. `env` is added to
+    the allow-listed environment; `expect_session` is the id that must come back.
     """
 
     argv: tuple[str, ...]

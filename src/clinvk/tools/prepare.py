@@ -62,12 +62,13 @@ def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str) -> Pr
     installation = app.installation(backend)
     workdir = _workdir(app, options, session, caller)
     chosen = _options(app.config, backend, options, session)
-    if chosen.approval == "always":
+    ask = caller.can_ask and "always" in backend.CAPABILITIES.approval_modes
+    if chosen.approval == "always" and not ask:
         raise unsupported(
             backend.NAME,
             "approval_mode",
             "always",
-            f"nobody can be asked here; {backend.NAME} accepts: {', '.join(backend.CAPABILITIES.approval_modes)}",
+            f"{_cannot_ask(backend)}; accepted here: {', '.join(_unasked(backend))}",
         )
     native, warnings = _native_session(session, backend)
     prompt, images = _with_files(app, options, workdir)
@@ -83,6 +84,7 @@ def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str) -> Pr
         model=chosen.model,
         system_prompt=chosen.system_prompt,
         approval=chosen.approval,
+        ask=ask and chosen.approval in ("default", "always"),
         sandbox=chosen.sandbox,
         max_turns=chosen.max_turns,
         ephemeral=ephemeral,  # a backend that keeps its own record all the same refuses it
@@ -111,6 +113,16 @@ def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str) -> Pr
         limits=_limits(app.config, options),
         refreshable_login=backend.login(app.environ, app.user_home).refreshable,
     )
+
+
+def _unasked(backend: Backend) -> list[str]:
+    return [mode for mode in backend.CAPABILITIES.approval_modes if mode != "always"]
+
+
+def _cannot_ask(backend: Backend) -> str:
+    if "always" not in backend.CAPABILITIES.approval_modes:
+        return f"{backend.NAME} cannot hand its questions to a person when it runs without a terminal"
+    return "nobody can be asked: this caller does not support elicitation"
 
 
 def check_depth(app: App) -> None:

@@ -13,6 +13,7 @@ from clinvk.response import CancelResult, RunsResult, RunStatus, RunSummary
 from clinvk.sessions.model import timestamp
 from clinvk.tools import output
 from clinvk.tools.app import App
+from clinvk.tools.asking import done
 from clinvk.tools.caller import Caller
 from clinvk.tools.cut import cut
 from clinvk.tools.settle import Result, current, newest_events, settled
@@ -52,7 +53,7 @@ def _page(app: App, request: RunsRequest) -> RunsResult:
             details={"field": "status", "value": request.status, "accepted": list(STATUSES)},
         )
     warnings: list[str] = []
-    found: list[tuple[bool, float, RunState]] = []
+    found: list[tuple[int, float, RunState]] = []
     for run_id in app.runs.ids():
         try:
             state = settled(app, run_id)
@@ -60,11 +61,17 @@ def _page(app: App, request: RunsRequest) -> RunsResult:
             warnings.append(error.failure.message)
             continue
         if state.record.parent_id is None and _matches(state, request):
-            found.append((not state.unread or state.status == "running", -state.record.created_at, state))
-    found.sort(key=lambda entry: entry[:2])
+            found.append((_rank(state), -state.record.created_at, state))
+    found.sort(key=lambda entry: entry[:2])  # unread, then running, then the rest; newest first
     limit = request.limit or 20
     page = found[request.offset : request.offset + limit]
     return RunsResult(runs=[summary(state) for *_, state in page], total=len(found), warnings=warnings)
+
+
+def _rank(state: RunState) -> int:
+    if state.status == "running":
+        return 1
+    return 0 if state.unread else 2
 
 
 def _matches(state: RunState, request: RunsRequest) -> bool:
@@ -129,7 +136,7 @@ async def _wait(app: App, run_id: str, request: RunsRequest, caller: Caller) -> 
             await ended(app, run_id)
         else:
             with live.heard_by(caller.listener):
-                await live.done.wait()
+                await done(live, caller)
     return _shown(app, run_id)
 
 

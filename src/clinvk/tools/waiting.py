@@ -7,18 +7,19 @@ from typing import TypeVar
 import anyio
 
 from clinvk.executor.live import LiveRun
-from clinvk.response import ChainResult, CompareResult, ParallelResult, PromptResult
 from clinvk.tools.app import App
+from clinvk.tools.asking import done
 from clinvk.tools.attach import Requests, live_twin, recorded_twin
-from clinvk.tools.caller import Caller
+from clinvk.tools.caller import Caller, QuestionPending
 from clinvk.tools.cut import cut
 from clinvk.tools.heirs import heir_argv
-from clinvk.tools.settle import current, settled
+from clinvk.tools.settle import RESULTS, current, settled
+from clinvk.tools.settle import Result as Answer
 
 STOP_SECS = 20.0  # grace, sweep and saving, on a busy machine; the run ends by itself after that
 LOOK_SECS = 0.1  # how often a run that another process drives is looked at
 
-Result = TypeVar("Result", bound=PromptResult | ParallelResult | ChainResult | CompareResult)
+Result = TypeVar("Result", bound=Answer)
 
 
 async def answered(
@@ -54,7 +55,10 @@ async def _here(app: App, live: LiveRun, kind: type[Result], patience: float, ca
     live.waiters += 1
     try:
         with live.heard_by(caller.listener), anyio.move_on_after(patience):
-            await live.done.wait()
+            await done(live, caller)
+    except QuestionPending:
+        _hand_out(app, live)
+        raise
     except anyio.get_cancelled_exc_class():
         if live.waiters == 1 and not live.handed:
             live.cancel()
@@ -67,9 +71,27 @@ async def _here(app: App, live: LiveRun, kind: type[Result], patience: float, ca
         app.runs.mark(live.record.id, "read")
         assert isinstance(live.result, kind)
         return deepcopy(live.result)
+    _hand_out(app, live)
+    return _read(app, live.record.id, kind)
+
+
+def _hand_out(app: App, live: LiveRun) -> None:
+    """From now on the run outlives its client and this process."""
     Requests(app.home).note(live.record.fingerprint, live.record.id)
     app.executor.hand_out(live, heir_argv(app))
-    return _read(app, live.record.id, kind)
+
+
+async def rejoined(app: App, run_id: str, wait_secs: float | None, caller: Caller) -> Answer:
+    """Wait again for a run whose call had to return before it was done (`QuestionPending`)."""
+    patience = app.config.mcp.wait_secs if wait_secs is None else wait_secs
+    kind = RESULTS[app.runs.record(run_id).kind]
+    live = app.executor.live.get(run_id)
+    if live is None:
+        result = await _elsewhere(app, run_id, kind, patience)
+    else:
+        result = await _here(app, live, kind, patience, caller)
+    cut(result, app.config.output.max_chars)
+    return result
 
 
 async def _elsewhere(app: App, run_id: str, kind: type[Result], patience: float) -> Result:
