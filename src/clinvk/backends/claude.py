@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from clinvk.backends.base import Capabilities, Command, Installation, Login, Turn, require
+from clinvk.backends.claude_asking import PROMPT_TOOL, AskingClaudeReader, asks
 from clinvk.backends.claude_reader import ADVICE, ClaudeReader
 from clinvk.backends.values import bound, check_extra, media_type, present, too_long
 
@@ -43,17 +44,19 @@ ENVIRONMENT = (
     "IS_SANDBOX",
 )
 CAPABILITIES = Capabilities(
-    approval_modes=("default", "auto", "none"),
+    approval_modes=("default", "auto", "none", "always"),
     sandbox_modes=("default", "read-only", "workspace", "full"),
     options=frozenset({"model", "system_prompt", "max_turns", "ephemeral", "images", "output_schema", "allowed_tools"}),
     streams_text=True,
     extra_flags=("--effort", "--fallback-model", "--max-budget-usd", "--disallowedTools", "--betas"),
     notes={
-        "sandbox_mode=default": "Claude Code's own rules and settings; what would ask is refused",
+        "sandbox_mode=default": "Claude Code's own rules and settings",
         "sandbox_mode=read-only": "only the tools Read, Grep and Glob; no MCP servers, hooks or project settings",
         "sandbox_mode=workspace": "restricted mode: only file tools, confined to the workdir; no shell, "
         "no MCP servers, settings files are ignored",
         "sandbox_mode=full": "bypassPermissions; Claude Code refuses it for root unless IS_SANDBOX=1",
+        "approval_mode=default": "what Claude Code would ask is put to a person where one can be asked, else refused",
+        "approval_mode=always": "a person decides each action; reading inside the workdir is not asked",
         "approval_mode=auto": "file edits are approved (acceptEdits)",
         "approval_mode=none": "nothing is approved (dontAsk), but what settings and allowed_tools name",
         "system_prompt": "appended to Claude Code's own",
@@ -131,16 +134,20 @@ def command(turn: Turn, installation: Installation) -> Command:
         argv.append(bound("--append-system-prompt-file", str(path)))
     if turn.output_schema is not None:
         argv.append(bound("--json-schema", _schema(turn)))
-    if turn.images:
+    asking = asks(turn)
+    if turn.images or asking:
         argv.append("--input-format=stream-json")
+    if asking:
+        argv.append(PROMPT_TOOL)
     argv.extend(turn.extra)
     return Command(
         argv=tuple(argv),
         cwd=turn.workdir,
-        stdin=_with_images(turn) if turn.images else _literal(turn.prompt).encode(),
+        stdin=_message(turn) if turn.images or asking else _literal(turn.prompt).encode(),
         env=QUIET,
         files=files,
         expect_session=turn.resume_id,
+        interactive=asking,
     )
 
 
@@ -153,8 +160,8 @@ def _session(turn: Turn) -> list[str]:
 
 
 def _limits(turn: Turn) -> list[str]:
-    none = turn.approval == "none"
-    allowed = turn.allowed_tools
+    mode = {"none": "dontAsk", "always": "default"}.get(turn.approval)
+    allowed = () if turn.approval == "always" else turn.allowed_tools
     match turn.sandbox:
         case "read-only":
             flags = [
@@ -167,17 +174,19 @@ def _limits(turn: Turn) -> list[str]:
             allowed = tuple(tool for tool in allowed if tool in READ_TOOLS)
         case "workspace":
             flags = [
-                f"--permission-mode={'dontAsk' if none else 'acceptEdits'}",
+                f"--permission-mode={mode or 'acceptEdits'}",
                 "--restricted",
                 f"--tools={','.join(FILE_TOOLS)}",
                 "--strict-mcp-config",
             ]
             allowed = tuple(tool for tool in allowed if tool in READ_TOOLS)
         case "full":
-            flags = [f"--permission-mode={'dontAsk' if none else 'bypassPermissions'}"]
+            flags = [f"--permission-mode={mode or 'bypassPermissions'}"]
         case "default":
-            modes = {"none": ["--permission-mode=dontAsk"], "auto": ["--permission-mode=acceptEdits"]}
-            flags = modes.get(turn.approval, [])
+            mode = "acceptEdits" if turn.approval == "auto" else mode
+            flags = [f"--permission-mode={mode}"] if mode else []
+            if turn.approval == "always":
+                flags.append("--setting-sources=user")  # a project's rules must not answer for the person
     return [*flags, bound("--allowedTools", ",".join(allowed))] if allowed else flags
 
 
@@ -193,7 +202,7 @@ def _literal(prompt: str) -> str:
     return f"\n{prompt}" if prompt.lstrip().startswith("/") else prompt
 
 
-def _with_images(turn: Turn) -> bytes:
+def _message(turn: Turn) -> bytes:
     content: list[dict[str, object]] = []
     for path in turn.images:
         kind = media_type(NAME, path, MAX_IMAGE_BYTES)
@@ -206,4 +215,4 @@ def _with_images(turn: Turn) -> bytes:
 
 def reader(turn: Turn) -> ClaudeReader:
     """Reads `--output-format stream-json`."""
-    return ClaudeReader(turn)
+    return AskingClaudeReader(turn) if asks(turn) else ClaudeReader(turn)
