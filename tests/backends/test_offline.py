@@ -27,7 +27,7 @@ def run(turn: Turn, home: Path) -> tuple[str, Outcome]:
         command.argv,
         cwd=command.cwd,
         input=command.stdin,
-        env=environ | command.env,
+        env={**environ, **command.env},
         capture_output=True,
         timeout=30,
         check=False,

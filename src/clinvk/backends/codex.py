@@ -43,7 +43,7 @@ CAPABILITIES = Capabilities(
         "network; no MCP servers, plugins or rules",
         "sandbox_mode=full": "danger-full-access",
         "approval_mode": "codex exec asks for nothing: what the sandbox refuses is refused",
-        "system_prompt": "added to Codex's own as developer instructions",
+        "system_prompt": "added to Codex's own as developer instructions; a resumed thread keeps its first one",
         "output_schema": "asked of the model by Codex, checked by clinvk",
         "extra": "--config=KEY=VALUE for the keys model_reasoning_effort, model_reasoning_summary and "
         "model_verbosity; flags with paths are left out, because they reach beyond the workdir",

@@ -44,7 +44,8 @@ CAPABILITIES = Capabilities(
     options=frozenset({"model", "system_prompt", "images", "output_schema"}),
     streams_text=True,
     notes={
-        "sandbox_mode=default": "Gemini CLI's own policy and settings; what would ask is refused",
+        "sandbox_mode=default": "Gemini CLI's own policy and settings, the workdir's included; what would "
+        "ask is refused",
         "sandbox_mode=read-only": "a policy that leaves only reading and searching; no MCP servers or "
         "extensions; your own hooks still run",
         "sandbox_mode=workspace": "a policy that adds file edits in the workdir; no shell, no MCP servers or "
