@@ -113,11 +113,12 @@ def test_every_declared_mode_makes_a_command_and_every_other_is_refused(
             assert caught.value.failure.code == "unsupported_option"
 
 
-def test_that_a_person_approves_each_action_is_refused(
-    backend: Backend, turn: Make, installation: Installation
+@pytest.mark.parametrize("name", ["codex", "gemini", "offline"])
+def test_that_a_person_approves_each_action_is_refused_where_the_cli_cannot_ask(
+    name: str, turn: Make, installation: Installation
 ) -> None:
     with pytest.raises(ClinvkError) as caught:
-        backend.command(turn(approval="always"), installation)
+        command(name, turn(approval="always", ask=True), installation)
     failure = caught.value.failure
     assert failure.details == {"option": "approval_mode", "value": "always"}
     assert "default" in (failure.hint or "")

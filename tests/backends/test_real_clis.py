@@ -8,6 +8,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +215,7 @@ def test_loose_settings_of_the_user_do_not_loosen_a_limit(
     attempts = asking_for(Shell(f"touch {outside}/shell-outside"), WriteFile(str(outside / "tool-outside"), "x"))
     mark = f"touch {outside}/started-by-itself"
     asked = turn(model=MODELS[name], sandbox=sandbox)
-    ran = run(name, asked, *attempts, prepare=lambda home: LOOSEN[name](home, mark))
+    ran = run(name, asked, *attempts, prepare=partial(LOOSEN[name], mark=mark))
     assert ran.outcome.failure is None
     assert files(outside) == set()
 
