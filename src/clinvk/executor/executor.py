@@ -130,8 +130,12 @@ class Executor:
         if live.handed or live.done.is_set():
             return
         self.runs.mark(live.record.id, "handed")
-        self.keeper.set_heir(live.record.id, argv, self.runs.folder.parent / "heirs.log", live.lock)
+        self.bequeath(live, argv)
         live.detach()
+
+    def bequeath(self, live: LiveRun, argv: Sequence[str]) -> None:
+        """Have a run driven on by `argv` when this process is gone."""
+        self.keeper.set_heir(live.record.id, argv, self.runs.folder.parent / "heirs.log", live.lock)
 
     async def execute(self, prepared: Prepared, live: LiveRun, locks: Sequence[int], save: Saver) -> BaseModel:
         """Wait for a place, run the command, judge what came of it. The result is saved by `save` and here."""

@@ -160,6 +160,11 @@ def started_at(folder: Path) -> float | None:
     return _state(folder).get("started_at")
 
 
+def started(folder: Path) -> bool:
+    """Whether the run ever got as far as a supervisor."""
+    return (folder / "keeper.json").exists()
+
+
 def _cut_off(folder: Path) -> Ending:
     """The end of a run whose supervisor was killed. Its keeper kills what is left of it, but may be dead as well."""
     proctree.kill_strays(folder.name)

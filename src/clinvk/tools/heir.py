@@ -11,21 +11,25 @@ from clinvk.backends import registry
 from clinvk.config.cascade import load
 from clinvk.errors import ClinvkError
 from clinvk.executor import plan as plans
+from clinvk.executor.executor import Work
 from clinvk.executor.live import LiveRun
-from clinvk.executor.process import read_ending, supervisor_alive
-from clinvk.request import PromptOptions
+from clinvk.executor.process import started
 from clinvk.response import PromptResult
 from clinvk.tools import chain, compare, composite, parallel, settle
 from clinvk.tools.app import App, opened
 from clinvk.tools.caller import Caller
 from clinvk.tools.conversation import keeping
+from clinvk.tools.heirs import heir_argv
 from clinvk.tools.prompt import failed, rerun
 
+GENERATIONS = 3  # an heir has an heir of its own, but one that a run kills each time is not started for ever
 
-async def inherit(app: App, run_id: str, lock: int) -> None:
+
+async def inherit(app: App, run_id: str, lock: int, generation: int = 1) -> None:
     """Bring one run to its end; its lock is held already and was never let go."""
     record = app.runs.record(run_id)
     caller = composite.caller_of(record)
+    work: Work
     match record.kind:
         case "parallel":
             work = composite.work(app, caller, parallel.drive)
@@ -35,32 +39,36 @@ async def inherit(app: App, run_id: str, lock: int) -> None:
             work = composite.work(app, caller, compare.drive)
         case "prompt":
 
-            async def work(live: LiveRun) -> settle.Result:
+            async def work_on_prompt(live: LiveRun) -> settle.Result:
                 return await _prompt(app, live, caller)
+
+            work = work_on_prompt
 
     on_failure = failed if record.kind == "prompt" else composite.failed
     live = app.executor.adopt(record, lock, work, lambda failure: on_failure(record, failure))
+    if generation < GENERATIONS:
+        app.executor.bequeath(live, heir_argv(app, generation + 1))
     await live.done.wait()
 
 
 async def _prompt(app: App, live: LiveRun, caller: Caller) -> settle.Result:
     record = live.record
     folder = app.runs.path(record.id)
-    if not supervisor_alive(folder) and read_ending(folder) is None and not (folder / "keeper.json").exists():
-        return await rerun(app, live, PromptOptions.model_validate(record.request), caller)  # it was still in the queue
+    if not started(folder):
+        return await rerun(app, live, caller)  # it was still in the queue
     plan = plans.load(record.plan, record.id, registry.get(record.backend), record.request["prompt"])
     result = await app.executor.resume(plan, live, keeping(app))
     assert isinstance(result, PromptResult)
     return result
 
 
-async def _main(home: Path, config: Path | None, runs: list[tuple[str, int]]) -> None:
+async def _main(home: Path, config: Path | None, runs: list[tuple[str, int]], generation: int) -> None:
     environ = {**os.environ, "CLINVK_HOME": str(home)}
     loaded = load(environ, path=config, known_backends=registry.BACKENDS)
     async with opened(loaded, environ) as app, anyio.create_task_group() as tasks:
         for run_id, lock in runs:
             if app.runs.result(run_id) is None:
-                tasks.start_soon(inherit, app, run_id, lock)
+                tasks.start_soon(inherit, app, run_id, lock, generation)
 
 
 def _run(text: str) -> tuple[str, int]:
@@ -75,9 +83,10 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--config", type=Path)
     parser.add_argument("--run", type=_run, action="append", required=True)
+    parser.add_argument("--generation", type=int, default=1)
     words = parser.parse_args()
     try:
-        anyio.run(_main, words.home, words.config, words.run)
+        anyio.run(_main, words.home, words.config, words.run, words.generation)
     except ClinvkError as error:
         sys.stderr.write(f"runs {words.run}: {error.failure.message}\n")
         return 1

@@ -5,7 +5,9 @@ import sys
 from clinvk.tools.app import App
 
 
-def heir_argv(app: App) -> list[str]:
+def heir_argv(app: App, generation: int = 1) -> list[str]:
     """argv of the heir, to which the keeper adds the runs; `-P` keeps the working directory off the import path."""
     argv = [sys.executable, "-P", "-m", "clinvk.tools.heir", "--home", str(app.home)]
+    if generation > 1:
+        argv.append(f"--generation={generation}")
     return [*argv, "--config", str(app.loaded.path)] if app.loaded.path.exists() else argv

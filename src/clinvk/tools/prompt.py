@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from pydantic import BaseModel
 
@@ -79,9 +80,13 @@ async def _run(app: App, prepared: Prepared, live: LiveRun, locks: Sequence[int]
         return await app.executor.execute(prepared, live, locks, keeping(app))
 
 
-async def rerun(app: App, live: LiveRun, options: PromptOptions, caller: Caller) -> PromptResult:
-    """Run a recorded prompt that was never started, under its own id."""
-    prepared = prepare(app, options, caller, live.record.id)
+async def rerun(app: App, live: LiveRun, caller: Caller) -> PromptResult:
+    """Run a recorded prompt that was never started, under its own id and that of the session it was promised."""
+    record = live.record
+    fields = {name: value for name, value in record.request.items() if name in PromptOptions.model_fields}
+    options = PromptOptions.model_validate({**fields, "workdir": record.workdir})
+    prepared = prepare(app, options, caller, record.id)
+    prepared = replace(prepared, plan=replace(prepared.plan, session_id=record.session_id))
     with ExitStack() as stack:
         locks = _lock_session(app, prepared, stack)
         result = await app.executor.execute(prepared, live, locks, keeping(app))

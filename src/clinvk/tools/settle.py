@@ -8,7 +8,8 @@ from clinvk.backends import registry
 from clinvk.errors import ClinvkError
 from clinvk.events import Ending
 from clinvk.executor import plan as plans
-from clinvk.executor.process import read_ending, started_at
+from clinvk.executor import proctree
+from clinvk.executor.process import read_ending, started, started_at
 from clinvk.executor.runs import RunRecord, RunState
 from clinvk.response import ChainResult, CompareResult, ParallelResult, PromptResult, RunStatus
 from clinvk.tools import assemble
@@ -31,6 +32,8 @@ def settled(app: App, run_id: str) -> RunState:
     state = app.runs.state(run_id)
     if state.status != "unsettled":
         return state
+    if _is_awaited(app, state.record):
+        return state.model_copy(update={"status": "running"})
     with app.runs.owned(run_id) as lock:
         if lock is None or app.runs.result(run_id) is not None:
             return app.runs.state(run_id)
@@ -45,9 +48,16 @@ def settled(app: App, run_id: str) -> RunState:
     return app.runs.state(run_id)
 
 
+def _is_awaited(app: App, record: RunRecord) -> bool:
+    """Whether this is a child that was left in the queue by a former driver, and that its parent's will start."""
+    parent = record.parent_id
+    return parent is not None and not started(app.runs.path(record.id)) and app.runs.is_driven(parent)
+
+
 def _settle_prompt(app: App, record: RunRecord) -> None:
     ending = read_ending(app.runs.path(record.id))
     if ending is None:
+        proctree.kill_strays(record.id)
         began = started_at(app.runs.path(record.id)) is not None
         message = "it was cut off: its keeper was killed or the machine stopped" if began else "it was never started"
         ending = Ending(reason="interrupted", message=message)
