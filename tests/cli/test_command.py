@@ -1,0 +1,160 @@
+"""The command as a process; these tests also run against the installed wheel."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from clinvk import __version__
+from clinvk_command import COMMAND, MOST_SECS, NO_AGENTS, answered, clinvk, environment
+
+VERBS = ("mcp", "backends", "doctor", "config", "demo", "version")
+
+
+def test_version_is_the_packages() -> None:
+    assert clinvk("version").stdout == f"clinvk {__version__}\n"
+    assert clinvk("--version").stdout == f"clinvk {__version__}\n"
+
+
+@pytest.mark.parametrize("words", [("version", "-o", "json"), ("-o", "json", "version")])
+def test_global_flags_may_stand_before_and_after_the_verb(words: tuple[str, ...]) -> None:
+    assert answered(clinvk(*words))["version"] == __version__
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb: str) -> None:
+    done = clinvk(verb, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"usage: clinvk {verb}" in done.stdout
+
+
+def test_the_help_lists_every_verb_and_the_exit_codes() -> None:
+    shown = clinvk("--help").stdout
+    assert all(f"\n    {verb} " in shown for verb in VERBS)
+    assert "2 backend not available" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "no verb given"),
+        (("doctr",), "did you mean 'doctor'?"),
+        (("version", "--colour"), "unrecognized arguments: --colour"),
+        (("backends", "-o", "xml"), "invalid choice: 'xml'"),
+        (("config",), "ACTION"),
+        (("mcp", "--port", "many"), "invalid int value: 'many'"),
+    ],
+)
+def test_a_command_line_that_means_nothing_is_refused_with_a_hint(words: tuple[str, ...], said: str) -> None:
+    done = clinvk(*words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("clinvk: ")
+    assert "\n  hint: " in done.stderr
+    assert said in done.stderr
+
+
+def test_a_wrong_configuration_ends_with_3_and_names_the_place() -> None:
+    env = environment(CLINVK_LIMITS__TIMEOUT_SECS="soon")
+    done = clinvk("-o", "json", "backends", env=env)
+    assert done.returncode == 3
+    assert "CLINVK_LIMITS__TIMEOUT_SECS" in done.stderr
+    assert answered(done)["error"]["code"] == "invalid_request"
+
+
+def test_a_flag_of_mcp_is_checked_like_its_key() -> None:
+    done = clinvk("mcp", "--transport", "http", "--port", "123456")
+    assert done.returncode == 3
+    assert "mcp.port" in done.stderr
+
+
+def test_a_config_file_that_is_named_must_be_there(tmp_path: Path) -> None:
+    done = clinvk("--config", str(tmp_path / "none.yaml"), "backends")
+    assert done.returncode == 3
+    assert str(tmp_path / "none.yaml") in done.stderr
+
+
+def test_config_set_get_show_path_and_lint_agree() -> None:
+    path = Path(clinvk("config", "path").stdout.strip())
+    assert clinvk("config", "set", "limits.timeout_secs", "77").returncode == 0
+    assert path.read_text(encoding="utf-8") == "limits:\n  timeout_secs: 77\n"
+    assert clinvk("config", "get", "limits.timeout_secs").stdout == "77.0\n"
+    assert answered(clinvk("-o", "json", "config", "get", "limits"))["timeout_secs"] == 77
+    rows = {row["key"]: row for row in answered(clinvk("-o", "json", "config", "show"))}
+    assert rows["limits.timeout_secs"] == {"key": "limits.timeout_secs", "value": 77, "source": f"{path}:2"}
+    assert f"# {path}:2" in clinvk("config", "show").stdout
+    assert clinvk("config", "lint").returncode == 0
+
+
+def test_config_lint_tells_of_file_and_environment_and_ends_with_3() -> None:
+    path = Path(clinvk("config", "path").stdout.strip())
+    path.parent.mkdir(parents=True)
+    path.write_text("limits:\n  timeout_secs: -1\n", encoding="utf-8")
+    done = clinvk("config", "lint", env=environment(CLINVK_MCP__POORT="1"))
+    assert done.returncode == 3
+    assert f"{path}:2" in done.stdout
+    assert "CLINVK_MCP__POORT" in done.stdout
+
+
+def test_a_value_that_the_key_does_not_take_is_not_written() -> None:
+    done = clinvk("config", "set", "default_backend", "claud")
+    assert done.returncode == 3
+    assert "did you mean 'claude'?" in done.stderr
+    assert not Path(clinvk("config", "path").stdout.strip()).exists()
+
+
+def test_quiet_leaves_out_warnings_but_no_errors() -> None:
+    env = environment(CLINVK_BAKEND="claude")
+    assert "CLINVK_BAKEND" in clinvk("config", "get", "limits.max_depth", env=env).stderr
+    assert clinvk("-q", "config", "get", "limits.max_depth", env=env).stderr == ""
+    assert clinvk("-q", "config", "get", "limits.depth", env=env).stderr != ""
+
+
+def test_backends_without_an_agent_ends_with_2_and_says_what_to_do() -> None:
+    done = clinvk("backends", "-o", "json")
+    assert done.returncode == 2
+    found = {info["name"]: info for info in answered(done)["backends"]}
+    assert found["offline"]["available"]
+    assert not found["claude"]["enabled"]
+    assert "switched off in the configuration" in clinvk("backends").stdout
+
+
+def test_the_configured_format_is_the_default() -> None:
+    assert answered(clinvk("backends", env=environment(**NO_AGENTS, CLINVK_OUTPUT__FORMAT="json")))["backends"]
+
+
+def test_a_reader_that_leaves_is_no_error_message() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [*COMMAND, "config", "show"],
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=write,
+            stderr=subprocess.PIPE,
+            timeout=MOST_SECS,
+            check=False,
+        )
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_an_interrupt_ends_with_7_and_without_a_traceback(tmp_path: Path) -> None:
+    reached, never = tmp_path / "reached", tmp_path / "never"
+    os.mkfifo(reached)
+    os.mkfifo(never)
+    claude = tmp_path / "claude"
+    claude.write_text(f"#!/bin/sh\necho >{reached}\nread x <{never}\n", encoding="utf-8")
+    claude.chmod(0o755)
+    env = environment(CLINVK_BACKENDS__CLAUDE__COMMAND=str(claude))
+    process = subprocess.Popen(
+        [*COMMAND, "backends"], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with process:
+        reached.read_bytes()
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=MOST_SECS)
+    assert (process.returncode, output, errors) == (7, b"", b"clinvk: interrupted\n")

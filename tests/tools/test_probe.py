@@ -1,0 +1,39 @@
+"""The flags that clinvk uses, against the pinned real CLIs: an update that drops one is found here."""
+
+import os
+from pathlib import Path
+
+import anyio
+import pytest
+
+from clinvk.backends import registry
+from clinvk.config.cascade import load
+from clinvk.tools import probe
+from clinvk.tools.app import opened
+from standin.environment import base_environment
+
+
+@pytest.mark.parametrize("name", list(registry.BACKENDS))
+@pytest.mark.anyio
+async def test_the_pinned_clis_take_every_flag(name: str, tmp_path: Path) -> None:
+    env = base_environment(tmp_path / "home") | {"CLINVK_HOME": str(tmp_path / "clinvk")}
+    loaded = load(env, known_backends=registry.BACKENDS)
+    with anyio.fail_after(60):
+        async with opened(loaded, env) as app:
+            backend = registry.BACKENDS[name]
+            failures = await probe.rejected(app, backend, app.installation(backend))
+    if os.geteuid() == 0:  # Claude Code lets root do without permissions in no way
+        failures = [failure for failure in failures if "root" not in failure.message]
+    assert failures == []
+
+
+@pytest.mark.anyio
+async def test_the_node_of_a_script_is_told_and_a_native_program_has_none(tmp_path: Path) -> None:
+    env = base_environment(tmp_path / "home") | {"CLINVK_HOME": str(tmp_path / "clinvk")}
+    with anyio.fail_after(60):
+        async with opened(load(env, known_backends=registry.BACKENDS), env) as app:
+            found = {name: app.installation(backend) for name, backend in registry.BACKENDS.items()}
+            node = await probe.node_version(app, found["gemini"])
+            assert node is not None
+            assert node[1] >= probe.OLDEST_NODE
+            assert await probe.node_version(app, found["claude"]) is None
