@@ -1,0 +1,176 @@
+"""API keys, of which only the SHA-256 is kept (keys.json, 0600), or from the environment; their owners go by name.
+
+A key is 256 random bits, so a fast hash is enough: there is nothing to guess. Keys that are configured but cannot be
+read never mean "no keys": starting fails, and a running server refuses everybody.
+"""
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from clinvk.errors import ClinvkError
+from clinvk.executor.runs import storage_error, write_file
+
+VARIABLE = "CLINVK_API_KEYS"
+FILE = "keys.json"
+PREFIX = "clinvk_"
+SHOWN_CHARS = len(PREFIX) + 4  # of a key, so that its owner can tell it from others
+LOCK_SECS = 10.0
+_NAME = re.compile(r"^[A-Za-z0-9._@-]{1,64}$")
+
+
+class ApiKey(BaseModel):
+    """One key as it is kept; the key itself is nowhere."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    sha256: str
+    begins: str
+    created_at: str
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    version: Literal[1] = 1
+    keys: list[ApiKey]
+
+
+def create(home: Path, name: str) -> str:
+    """Make a key for `name`; the answer is the only copy of it. Raises ClinvkError(invalid_request)."""
+    if not _NAME.match(name):
+        raise _bad_name(name, "may hold letters, digits and ._@- only, at most 64")
+    key = PREFIX + secrets.token_urlsafe(32)
+    with _locked(home):
+        keys = listed(home)
+        if any(known.name == name for known in keys):
+            raise _bad_name(name, "has a key already; revoke it first, or choose another name")
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        keys.append(ApiKey(name=name, sha256=_digest(key).hex(), begins=key[:SHOWN_CHARS], created_at=now))
+        _save(home, keys)
+    return key
+
+
+def listed(home: Path) -> list[ApiKey]:
+    """The keys of the keys file, oldest first. Raises ClinvkError(policy_denied) when it cannot be read."""
+    path = home / FILE
+    try:
+        return _File.model_validate_json(path.read_bytes()).keys
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise _unreadable(path, error.strerror or "I/O error") from error
+    except ValidationError as error:
+        raise _unreadable(path, f"it is damaged ({error.error_count()} faults)") from error
+
+
+def revoke(home: Path, name: str) -> None:
+    """Forget the key of `name`; servers notice at once. Raises ClinvkError(invalid_request) when there is none."""
+    with _locked(home):
+        keys = listed(home)
+        left = [key for key in keys if key.name != name]
+        if len(left) == len(keys):
+            raise _bad_name(name, f"has no key; there are keys of: {', '.join(key.name for key in keys) or 'nobody'}")
+        _save(home, left)
+
+
+class Keyring:
+    """The keys that a server accepts; those of the file are read again whenever the file changes."""
+
+    def __init__(self, home: Path, environ: Mapping[str, str]) -> None:
+        """Raises ClinvkError(policy_denied) when keys are configured and there are none that can be used."""
+        self._home = home
+        self._given = [(_digest(key), f"key {number}") for number, key in enumerate(_of_variable(environ), 1)]
+        self._stamp = _stamp(home / FILE)
+        self._kept = _kept(home)
+        self.required = bool(self._given) or self._stamp is not None
+        if self.required and not (self._given or self._kept):
+            raise ClinvkError(
+                "policy_denied",
+                f"{home / FILE} holds no key",
+                hint="make one with `clinvk keys create NAME`, or delete the file to serve without keys on loopback",
+            )
+
+    def owner(self, key: str) -> str | None:
+        """Whose key it is. Every key is compared, so that the time taken tells nothing.
+
+        Raises ClinvkError(policy_denied) when the keys file can no longer be read.
+        """
+        stamp = _stamp(self._home / FILE)
+        if stamp != self._stamp:
+            self._kept, self._stamp = _kept(self._home), stamp
+        digest = _digest(key)
+        owners = [name for known, name in (*self._given, *self._kept) if hmac.compare_digest(known, digest)]
+        return owners[0] if owners else None
+
+
+def _of_variable(environ: Mapping[str, str]) -> list[str]:
+    text = environ.get(VARIABLE)
+    if text is None:
+        return []
+    keys = [key for key in (part.strip() for part in text.split(",")) if key]
+    if not keys:
+        raise ClinvkError(
+            "policy_denied",
+            f"{VARIABLE} is set but holds no key",
+            hint="put keys into it, separated by commas, or unset it to serve without keys on loopback",
+        )
+    return keys
+
+
+def _kept(home: Path) -> list[tuple[bytes, str]]:
+    return [(bytes.fromhex(key.sha256), key.name) for key in listed(home)]
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Changes whenever the file does; None when there is none."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(path, error.strerror or "I/O error") from error
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _locked(home: Path) -> FileLock:
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(home, error) from error
+    return FileLock(home / "keys.lock", timeout=LOCK_SECS, mode=0o600)
+
+
+def _save(home: Path, keys: list[ApiKey]) -> None:
+    write_file(home / FILE, _File(keys=keys).model_dump_json(indent=1).encode() + os.linesep.encode(), sync=True)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+
+
+def _bad_name(name: str, why: str) -> ClinvkError:
+    return ClinvkError(
+        "invalid_request",
+        f"name {name!r} {why}",
+        hint="`clinvk keys list` shows the names",
+        details={"field": "name", "value": name},
+    )
+
+
+def _unreadable(path: Path, why: str) -> ClinvkError:
+    return ClinvkError(
+        "policy_denied",
+        f"the API keys in {path} cannot be read: {why}",
+        hint="repair the file or its permissions; nobody is let in until it can be read",
+    )

@@ -1,0 +1,86 @@
+"""Listening: the socket, and a server that a signal stops cleanly with exit code 0."""
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Literal
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from clinvk.config.cascade import Loaded
+from clinvk.config.problems import ConfigError, Problem
+
+SHUTDOWN_SECS = 10  # handlers were told already; what is left is stopping processes and sending the last answers
+
+Section = Literal["mcp", "server"]
+
+
+class Listener(uvicorn.Server):
+    """uvicorn, but a signal calls `on_exit`, and the process exits with 0 afterwards."""
+
+    def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_exit = on_exit
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop; on the second signal at once."""
+        if self.should_exit:
+            os._exit(128 + sig)
+        self.should_exit = True
+        asyncio.get_running_loop().call_soon_threadsafe(self._on_exit)  # a signal handler may not call anyio
+
+
+async def serve(app: ASGIApp, listening: socket.socket, url: str, on_exit: Callable[[], None]) -> None:
+    """Serve until a signal comes. Says on standard error where, because port 0 takes a free one."""
+    config = uvicorn.Config(
+        app,
+        lifespan="on",
+        ws="none",
+        log_config=None,
+        log_level=logging.WARNING,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECS,
+    )
+    listener = Listener(config, on_exit)
+    signal.signal(signal.SIGHUP, listener.handle_exit)
+    sys.stderr.write(f"clinvk: listening on {url}\n")
+    sys.stderr.flush()
+    await listener.serve(sockets=[listening])
+
+
+def problem(loaded: Loaded, key: str, message: str) -> ConfigError:
+    """The error for a value that is valid but cannot be used here."""
+    return ConfigError([Problem(message=message, source=loaded.sources[key], key=key)])
+
+
+def bound(loaded: Loaded, section: Section) -> socket.socket:
+    """The socket to listen on. Raises ConfigError when the configured address cannot be had."""
+    settings = loaded.config.mcp if section == "mcp" else loaded.config.server
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[
+            0
+        ]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        in_use = error.errno == errno.EADDRINUSE
+        key = f"{section}.port" if in_use or error.errno == errno.EACCES else f"{section}.host"
+        what = "is in use; choose another port, or 0 for a free one" if in_use else f"cannot be had: {error.strerror}"
+        raise problem(loaded, key, f"{settings.host} port {settings.port} {what}") from error
+    return listening
+
+
+def url_of(host: str, listening: socket.socket, path: str) -> str:
+    """Where a client reaches `path`."""
+    port = listening.getsockname()[1]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}{path}"
