@@ -161,6 +161,11 @@ def test_silence_is_told_as_such() -> None:
     assert "signal 9" in failures.start_failure(ADVICE, "", 137).message
 
 
+@pytest.mark.parametrize("message", ["", " \r\n"])
+def test_a_failure_without_words_has_a_message_all_the_same(message: str) -> None:
+    assert failures.classify(ADVICE, message, 500).message == "The CLI failed without a message"
+
+
 @given(message=st.text(), stderr=st.text(), status=st.none() | st.integers(0, 999), code=st.integers(-1, 300))
 def test_no_text_breaks_the_classification(message: str, stderr: str, status: int | None, code: int) -> None:
     failure = failures.classify(ADVICE, message, status)

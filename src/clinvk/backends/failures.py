@@ -174,7 +174,9 @@ def classify(advice: Advice, message: str, status: int | None = None) -> Failure
     status = next((each for each in (status, told, status_in(message)) if each is not None), None)
     details: dict[str, Any] = {} if status is None else {"http_status": status}
     code, hint = _meaning(advice, message, status)
-    made = failure(advice, code, message or f"{advice.title} failed without a message", hint=hint, details=details)
+    made = failure(
+        advice, code, message.strip() or f"{advice.title} failed without a message", hint=hint, details=details
+    )
     if code in ("rate_limited", "quota_exhausted"):
         made = replace(made, retry_after_secs=retry_after(message))
     if code == "backend_error" and ((status or 0) >= 500 or status == 408 or _TRANSIENT.search(message)):
