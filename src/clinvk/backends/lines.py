@@ -10,6 +10,8 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
+from pydantic_core import from_json
+
 DETAIL_CHARS = 2_000  # of a tool's input or output inside an event
 KEPT_IDS = 64  # of messages and tools that a later line may name
 KEPT_NOTES = 50  # warnings and denials kept for the result
@@ -25,20 +27,26 @@ def parse(line: bytes) -> JsonObject | None:
     stripped = line.strip()
     if not stripped.startswith(b"{"):
         return None
-    value = parse_json(stripped.decode("utf-8", "replace"))
+    try:
+        value: object = from_json(stripped, allow_inf_nan=False)
+    except ValueError:  # damaged, or something that only the lenient and slower parser reads
+        value = parse_json(stripped.decode("utf-8", "replace"))
     return cast("JsonObject", value) if isinstance(value, dict) else None
 
 
 def parse_json(text: str) -> object:
     """The JSON value in `text`, None when there is none (RFC 8259: NaN and Infinity are no JSON)."""
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return _LENIENT.decode(text)
     except (ValueError, RecursionError):
         return None
 
 
 def _refuse(name: str) -> object:
     raise ValueError(name)
+
+
+_LENIENT = json.JSONDecoder(parse_constant=_refuse)
 
 
 def text_of(data: JsonObject, *keys: str) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from pydantic_core import to_json as to_bytes
+
 from clinvk.events import Event, TextDelta, TextEnd, ToolFinished, ToolStarted, to_json
 
 CHUNK_BYTES = 256 * 1024
@@ -111,13 +113,13 @@ class EventLog:
 
     def write(self, events: Iterable[Event]) -> None:
         """Append events; a full disk loses them here, not in the spool from which they can be read again."""
-        lines = [json.dumps(_shortened(event), ensure_ascii=False) for event in events]
+        lines = [_encoded(_shortened(event)) for event in events]
         if not lines:
             return
         try:
             if self._file is None:
                 self._file = self._path.open("wb")
-            self._file.write(("\n".join(lines) + "\n").encode("utf-8", "replace"))
+            self._file.write(b"\n".join(lines) + b"\n")
             self._file.flush()
         except OSError:
             return
@@ -127,6 +129,13 @@ class EventLog:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _encoded(fields: dict[str, object]) -> bytes:
+    try:
+        return to_bytes(fields)
+    except ValueError:  # a lone surrogate
+        return json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def _shortened(event: Event) -> dict[str, object]:
