@@ -12,7 +12,7 @@ import anyio
 
 from benchmarks import filling, place
 from benchmarks.client import Server, serving
-from benchmarks.measure import Figure, Samples, interleaved, timed
+from benchmarks.measure import Figure, Idle, Samples, interleaved, timed
 from benchmarks.scale import Scale
 from clinvk.backends import registry
 from clinvk.config.cascade import load
@@ -79,10 +79,12 @@ async def _recorded(where: place.Place, scale: Scale) -> list[Figure]:
     loaded = load(where.env, known_backends=registry.BACKENDS)
     order = ["keeper alone", "ephemeral", "session"]
     seconds: dict[str, list[float]] = {name: [] for name in order}
+    idle = Idle()
     async with opened(loaded, where.env) as app:
         for number in range(-WARMUP, scale.calls):
             random.shuffle(order)
             for name in order:
+                idle.wait()
                 alone = name == "keeper alone"
                 taken = await (_alone(app, where) if alone else _kept(app, where, ephemeral=name == "ephemeral"))
                 if number >= 0:

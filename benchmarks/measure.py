@@ -11,7 +11,12 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+IDLE_SECS = 30.0  # that one benchmark spends in all on waiting for idle moments
+IDLE_ONCE_SECS = 0.25
+STAT = Path("/proc/stat")
 
 Method = Callable[[], float]  # does the work once; the seconds it took
 
@@ -72,10 +77,12 @@ def interleaved(methods: Mapping[str, Method], rounds: int, *, warmup: int = 2) 
     """Run every method once a round, in an order that is new each time."""
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     order = list(methods)
-    with _still():
+    idle = Idle()
+    with still():
         for number in range(-warmup, rounds):
             random.shuffle(order)
             for name in order:
+                idle.wait()
                 taken = methods[name]()
                 if number >= 0:
                     seconds[name].append(taken)
@@ -86,8 +93,31 @@ def interleaved(methods: Mapping[str, Method], rounds: int, *, warmup: int = 2) 
     return Samples(seconds)
 
 
+class Idle:
+    """Waits, never long, for a moment at which the machine does nothing else."""
+
+    def __init__(self, patience_secs: float = IDLE_SECS) -> None:
+        self._left = patience_secs
+
+    def wait(self) -> None:
+        """Wait for such a moment as long as there is patience left."""
+        until = time.perf_counter() + min(IDLE_ONCE_SECS, self._left)
+        while _running() > 1 and time.perf_counter() < until:
+            time.sleep(0.002)
+            self._left -= 0.002
+
+
+def _running() -> int:
+    """Processes that use a processor now, this one included; 1 where the system does not tell."""
+    try:
+        with STAT.open("rb") as stat:
+            return next(int(line.split()[1]) for line in stat if line.startswith(b"procs_running"))
+    except OSError:
+        return 1
+
+
 @contextmanager
-def _still() -> Generator[None]:
+def still() -> Generator[None]:
     """No garbage collection of ours in the middle of a measurement."""
     gc.collect()
     gc.disable()
