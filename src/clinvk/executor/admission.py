@@ -43,15 +43,37 @@ class Admission:
     async def place(self, backend: str) -> AsyncIterator[None]:
         """A place among the running; waits for one. Raises ClinvkError(overloaded) when the queue is full."""
         limiter = self._backends.setdefault(backend, anyio.CapacityLimiter(self._per_backend))
-        free = limiter.available_tokens >= 1 and self._total.available_tokens >= 1
-        if self.waiting >= self._queue and not free:
-            raise ClinvkError(
-                "overloaded",
-                f"{self.waiting} runs are waiting already",
-                hint="try again later, or raise limits.queue_length",
-                backend=backend,
-            )
         run = object()  # a limiter counts borrowers; a run is one, whatever task it is in
+        if not self._free(limiter, run):
+            if self.waiting >= self._queue:
+                raise ClinvkError(
+                    "overloaded",
+                    f"{self.waiting} runs are waiting already",
+                    hint="try again later, or raise limits.queue_length",
+                    backend=backend,
+                )
+            await self._queued(limiter, run)
+        try:
+            yield
+        finally:
+            self._total.release_on_behalf_of(run)
+            limiter.release_on_behalf_of(run)
+
+    def _free(self, limiter: anyio.CapacityLimiter, run: object) -> bool:
+        """Take a place that can be had without waiting; whether there was one."""
+        try:
+            limiter.acquire_on_behalf_of_nowait(run)
+        except anyio.WouldBlock:
+            return False
+        try:
+            self._total.acquire_on_behalf_of_nowait(run)
+        except anyio.WouldBlock:
+            limiter.release_on_behalf_of(run)
+            return False
+        return True
+
+    async def _queued(self, limiter: anyio.CapacityLimiter, run: object) -> None:
+        """Wait for a place."""
         self.waiting += 1
         try:
             await limiter.acquire_on_behalf_of(run)
@@ -62,11 +84,6 @@ class Admission:
                 raise
         finally:
             self.waiting -= 1
-        try:
-            yield
-        finally:
-            self._total.release_on_behalf_of(run)
-            limiter.release_on_behalf_of(run)
 
     @asynccontextmanager
     async def start(self, backend: str, *, refreshable: bool) -> AsyncIterator[Start]:

@@ -17,6 +17,12 @@ class Conclusion:
     outcome: Outcome
     ending: Ending
 
+    @property
+    def session_lost(self) -> bool:
+        """Whether the backend does not have the conversation any more, and nothing was done."""
+        failure = self.outcome.failure
+        return failure is not None and failure.code == "session_lost" and not self.result.output
+
 
 def conclude(plan: Plan, reader: Reader, answer: Answer, ending: Ending) -> Conclusion:
     """Judge one run. The session id is filled in by whoever saves the turn."""

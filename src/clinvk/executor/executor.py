@@ -6,7 +6,7 @@ It asks a backend for a command and for the meaning of its output, and knows non
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 
 import anyio
 import anyio.abc
@@ -19,7 +19,7 @@ from clinvk.executor.admission import Admission, Start
 from clinvk.executor.conclude import Conclusion, conclude
 from clinvk.executor.conversing import conversing
 from clinvk.executor.live import LiveRun
-from clinvk.executor.plan import Plan, Prepared
+from clinvk.executor.plan import Plan, Prepared, dump
 from clinvk.executor.process import Adopted, Keeper, Launch
 from clinvk.executor.proctree import kill_strays
 from clinvk.executor.reading import Reading, follow
@@ -149,21 +149,36 @@ class Executor:
                     self.admission.start(plan.backend.NAME, refreshable=prepared.refreshable_login)
                 )
             if start is None or live.cancelled or self.runs.marked(plan.run_id, "cancel"):
-                return self._finish(plan, live, self._reading(plan, live), _never_started(), save)
-            live.stage = "starting"
+                reading = self._reading(plan, live)
+                return self._finish(plan, live, reading, _judged(plan, reading, _never_started()), save)
+            reading, ending = await self._run(prepared, live, locks, start)
+            conclusion = _judged(plan, reading, ending)
+            if conclusion.session_lost and prepared.without_session is not None and not live.cancelled:
+                reading.close()
+                prepared = prepared.without_session()
+                plan = prepared.plan
+                self.runs.change_plan(plan.run_id, dump(plan))
+                reading, ending = await self._run(prepared, live, locks, start)
+                conclusion = _judged(plan, reading, ending)
+            return self._finish(plan, live, reading, conclusion, save)
+
+    async def _run(
+        self, prepared: Prepared, live: LiveRun, locks: Sequence[int], start: Start
+    ) -> tuple[Reading, Ending]:
+        """Start the command and read its output to the end."""
+        live.stage = "starting"
+        reading = self._reading(prepared.plan, live)
+        with ExitStack() as stack:
             self._write_files(prepared)
-            reading = self._reading(plan, live)
-            reading.take([RunStarted(plan.run_id, plan.backend.NAME)])
+            reading.take([RunStarted(prepared.plan.run_id, prepared.plan.backend.NAME)])
             stdin = self._stdin(prepared, stack)
             async with self.keeper.running(self._launch(prepared, live), [live.lock, *locks]) as process:
                 live.started(process)
                 start.begun.set()
                 if stdin is None:
-                    ending = await follow(process, reading, start)
-                else:
-                    async with conversing(stdin, prepared.command.stdin, reading, live):
-                        ending = await follow(process, reading, start)
-            return self._finish(plan, live, reading, ending, save)
+                    return reading, await follow(process, reading, start)
+                async with conversing(stdin, prepared.command.stdin, reading, live):
+                    return reading, await follow(process, reading, start)
 
     async def resume(self, plan: Plan, live: LiveRun, save: Saver) -> BaseModel:
         """Follow a command that another process started, and judge it."""
@@ -172,7 +187,7 @@ class Executor:
         process = Adopted(self.runs.path(plan.run_id))
         live.started(process)
         ending = await follow(process, reading, Start())
-        return self._finish(plan, live, reading, ending, save)
+        return self._finish(plan, live, reading, _judged(plan, reading, ending), save)
 
     def settle(self, plan: Plan, ending: Ending, save: Saver) -> BaseModel:
         """Judge a run that ended while nobody watched, from what is on disk."""
@@ -183,7 +198,7 @@ class Executor:
             for chunk in chunks(stdout):
                 reading.feed(chunk)
         reading.end()
-        return self._finish(plan, None, reading, ending, save)
+        return self._finish(plan, None, reading, _judged(plan, reading, ending), save)
 
     def _reading(self, plan: Plan, live: LiveRun | None) -> Reading:
         return Reading(self.runs.path(plan.run_id), plan.backend.reader(plan.turn), live)
@@ -198,7 +213,7 @@ class Executor:
         for path, data in command.files.items():
             write_file(path, data)
 
-    def _stdin(self, prepared: Prepared, stack: AsyncExitStack) -> Stdin | None:
+    def _stdin(self, prepared: Prepared, stack: ExitStack) -> Stdin | None:
         """What the command reads: a file, or for an interactive command a pipe that stays open."""
         path = self.runs.path(prepared.plan.run_id) / "stdin"
         if prepared.command.interactive:
@@ -218,11 +233,13 @@ class Executor:
             detached=live.handed,
         )
 
-    def _finish(self, plan: Plan, live: LiveRun | None, reading: Reading, ending: Ending, save: Saver) -> BaseModel:
-        if ending.reason == "interrupted":
+    def _finish(
+        self, plan: Plan, live: LiveRun | None, reading: Reading, conclusion: Conclusion, save: Saver
+    ) -> BaseModel:
+        if conclusion.ending.reason == "interrupted":
             kill_strays(plan.run_id)
-        conclusion = conclude(plan, reading.reader, reading.answer, ending)
         result = conclusion.result
+        result.warnings += reading.warnings()
         try:
             result.session_id = save(plan, conclusion)
             self.runs.finish(plan.run_id, result, sync=live is None or live.handed)
@@ -231,6 +248,10 @@ class Executor:
         reading.take([RunFinished(plan.run_id, result.status, result.error)])
         reading.close()
         return result
+
+
+def _judged(plan: Plan, reading: Reading, ending: Ending) -> Conclusion:
+    return conclude(plan, reading.reader, reading.answer, ending)
 
 
 def _never_started() -> Ending:

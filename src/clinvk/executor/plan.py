@@ -1,6 +1,6 @@
 """A prompt with everything resolved: what the executor needs to start it, and to judge it again later."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class Prepared:
     env: Mapping[str, str]
     limits: Limits
     refreshable_login: bool = False
+    without_session: "Callable[[], Prepared] | None" = None  # when the backend has lost the conversation to resume
 
 
 def dump(plan: Plan) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class Supervised:
         except ConnectionError:
             data = b""
         if not data:
-            self.ending = read_ending(self._folder) or _cut_off(self._folder)
+            self.ending = read_ending(self._folder) or _cut_off()
             return True
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
@@ -106,7 +106,7 @@ class Adopted:
             alive = supervisor_alive(self._folder)  # before the ending is read, so that none is missed
             self.ending = read_ending(self._folder)
             if self.ending is None and not alive:
-                self.ending = _cut_off(self._folder)
+                self.ending = _cut_off()
             size = _size(self._folder / "stdout")
             if size != self._size or self.ending is not None:
                 self._size = size
@@ -165,9 +165,8 @@ def started(folder: Path) -> bool:
     return (folder / "keeper.json").exists()
 
 
-def _cut_off(folder: Path) -> Ending:
-    """The end of a run whose supervisor was killed. Its keeper kills what is left of it, but may be dead as well."""
-    proctree.kill_strays(folder.name)
+def _cut_off() -> Ending:
+    """The end of a run whose supervisor was killed."""
     return Ending(reason="interrupted", message="the run's keeper process was killed")
 
 

@@ -54,8 +54,12 @@ class Reading:
         """Read a last line that has no newline."""
         for line in self.lines.rest():
             self.take(self.reader.feed(line))
-        if self.lines.skipped:
-            self.take([Warned(f"{self.lines.skipped} lines over {MAX_LINE_BYTES} bytes were not read")])
+        self.take([Warned(warning) for warning in self.warnings()])
+
+    def warnings(self) -> list[str]:
+        """What the caller should know of how the output was read."""
+        skipped = self.lines.skipped
+        return [f"{skipped} lines of output over {MAX_LINE_BYTES} bytes were not read"] if skipped else []
 
     def close(self) -> None:
         """Close the files."""

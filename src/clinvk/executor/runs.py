@@ -140,6 +140,11 @@ class RunStore:
             raise error if isinstance(error, ClinvkError) else storage_error(folder, error) from error
         return lock
 
+    def change_plan(self, run_id: str, plan: dict[str, Any]) -> None:
+        """Record that another command than planned at first is run, so that its output is judged as its own."""
+        record = self.record(run_id).model_copy(update={"plan": plan})
+        write_file(self.path(run_id) / "request.json", record.model_dump_json().encode())
+
     @contextmanager
     def owned(self, run_id: str) -> Iterator[int | None]:
         """The lock of a run nobody drives, None while somebody does."""

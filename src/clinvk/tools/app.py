@@ -13,7 +13,7 @@ from clinvk.config.settings import Config
 from clinvk.errors import ClinvkError
 from clinvk.executor.admission import Admission
 from clinvk.executor.executor import Executor
-from clinvk.executor.process import keeping
+from clinvk.executor.process import Keeper, keeping
 from clinvk.executor.runs import RunStore, storage_error
 from clinvk.sessions.store import SessionStore
 
@@ -53,7 +53,7 @@ class App:
             )
         found = self._found.get(backend.NAME)
         if found is None or not found.path.exists():  # an update may have moved it
-            found = locate.locate(backend, self.environ, self.user_home, settings.command)
+            found = locate.locate(backend, {**self.environ, **settings.env}, self.user_home, settings.command)
         if found is None:
             raise ClinvkError(
                 "backend_unavailable",
@@ -110,6 +110,18 @@ def user_home(environ: Mapping[str, str]) -> Path:
 @asynccontextmanager
 async def opened(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[App]:
     """clinvk, ready to run prompts; at the end, whatever somebody still waits for is stopped."""
+    with keeping() as keeper:
+        app = _made(loaded, environ, keeper)
+        async with app.executor.serving():
+            yield app
+
+
+def at_rest(loaded: Loaded, environ: Mapping[str, str]) -> App:
+    """clinvk to look at and to edit what is stored; it starts no process and can run no prompt."""
+    return _made(loaded, environ, Keeper())
+
+
+def _made(loaded: Loaded, environ: Mapping[str, str], keeper: Keeper) -> App:
     try:
         loaded.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -117,14 +129,11 @@ async def opened(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[Ap
     limits = loaded.config.limits
     admission = Admission(total=limits.max_concurrent, per_backend=limits.max_per_backend, queue=limits.queue_length)
     runs = RunStore(loaded.home)
-    with keeping() as keeper:
-        executor = Executor(runs, keeper, admission)
-        async with executor.serving():
-            yield App(
-                loaded=loaded,
-                environ=environ,
-                user_home=user_home(environ),
-                runs=runs,
-                sessions=SessionStore(loaded.home),
-                executor=executor,
-            )
+    return App(
+        loaded=loaded,
+        environ=environ,
+        user_home=user_home(environ),
+        runs=runs,
+        sessions=SessionStore(loaded.home),
+        executor=Executor(runs, keeper, admission),
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clinvk.backends import registry
-from clinvk.backends.base import Backend, Turn, unsupported
+from clinvk.backends.base import Backend, Login, Turn, unsupported
 from clinvk.backends.values import IMAGE_TYPES
 from clinvk.config.policy import check_workdir
 from clinvk.config.settings import Config
@@ -53,8 +53,11 @@ class Options:
         }
 
 
-def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str) -> Prepared:
-    """Everything that a prompt needs to start. Raises ClinvkError for what cannot or may not be done."""
+def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str, *, lost: bool = False) -> Prepared:
+    """Everything that a prompt needs to start. Raises ClinvkError for what cannot or may not be done.
+
+    With `lost` the backend is known not to have the session's conversation any more: its transcript is handed over.
+    """
     check_depth(app)
     Ledger(app.home).check(app.config.limits.budget_usd_per_day)
     session = app.sessions.load(app.sessions.resolve(options.session_id)) if options.session_id else None
@@ -70,7 +73,7 @@ def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str) -> Pr
             "always",
             f"{_cannot_ask(backend)}; accepted here: {', '.join(_unasked(backend))}",
         )
-    native, warnings = _native_session(session, backend)
+    native, warnings = _native_session(session, backend, lost=lost)
     prompt, images = _with_files(app, options, workdir)
     if session is not None and native is None and session.turn_count:
         prompt = _handed_over(app, session, prompt)
@@ -111,7 +114,8 @@ def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str) -> Pr
         command=backend.command(turn, installation),
         env=child_environment(app, backend, run_id=run_id),
         limits=_limits(app.config, options),
-        refreshable_login=backend.login(app.environ, app.user_home).refreshable,
+        refreshable_login=_login(app, backend).refreshable,
+        without_session=None if native is None else lambda: prepare(app, options, caller, run_id, lost=True),
     )
 
 
@@ -180,7 +184,7 @@ def _first(*values: str | None) -> str | None:
     return next((value for value in values if value is not None), None)
 
 
-def _native_session(session: Session | None, backend: Backend) -> tuple[str | None, list[str]]:
+def _native_session(session: Session | None, backend: Backend, *, lost: bool) -> tuple[str | None, list[str]]:
     """The backend's own conversation to resume, and what to tell the caller when there is none."""
     if session is None:
         return None, []
@@ -189,7 +193,7 @@ def _native_session(session: Session | None, backend: Backend) -> tuple[str | No
             f"the conversation was handed over from {session.backend} to {backend.NAME}: its transcript was "
             "put before the prompt; tool results and hidden context of the former backend are not part of it"
         ]
-    if session.backend_session_id is None and session.turn_count:
+    if lost or (session.backend_session_id is None and session.turn_count):
         return None, [f"{backend.NAME} has no conversation of its own for this session; the transcript was handed over"]
     return session.backend_session_id, []
 
@@ -257,6 +261,10 @@ def child_environment(app: App, backend: Backend, *, run_id: str) -> dict[str, s
     env.setdefault("HOME", str(app.user_home))
     env[environment.HOME] = str(app.home)
     return env
+
+
+def _login(app: App, backend: Backend) -> Login:
+    return backend.login({**app.environ, **app.config.backend(backend.NAME).env}, app.user_home)
 
 
 def _limits(config: Config, options: PromptOptions) -> Limits:

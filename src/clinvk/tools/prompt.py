@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pydantic import BaseModel
 
+from clinvk.backends.failures import naming_version
 from clinvk.errors import ClinvkError, Failure
 from clinvk.executor import plan as plans
 from clinvk.executor.live import LiveRun
@@ -16,6 +17,7 @@ from clinvk.request import PromptOptions, PromptRequest
 from clinvk.response import DryRunResult, PromptResult, RunStatus
 from clinvk.sessions.model import first_line
 from clinvk.tools.app import App, new_id
+from clinvk.tools.backends import version
 from clinvk.tools.caller import Caller
 from clinvk.tools.conversation import keeping
 from clinvk.tools.prepare import fingerprint, prepare
@@ -77,7 +79,12 @@ def start(
 
 async def _run(app: App, prepared: Prepared, live: LiveRun, locks: Sequence[int], held: ExitStack) -> BaseModel:
     with held:
-        return await app.executor.execute(prepared, live, locks, keeping(app))
+        result = await app.executor.execute(prepared, live, locks, keeping(app))
+    if isinstance(result, PromptResult) and result.error is not None and result.error.code == "backend_changed":
+        installed = await version(app, prepared.plan.backend, app.installation(prepared.plan.backend))
+        result.error = naming_version(result.error, installed)
+        app.runs.finish(result.run_id, result, sync=False)
+    return result
 
 
 async def rerun(app: App, live: LiveRun, caller: Caller) -> PromptResult:

@@ -8,7 +8,6 @@ from clinvk.backends import registry
 from clinvk.errors import ClinvkError
 from clinvk.events import Ending
 from clinvk.executor import plan as plans
-from clinvk.executor import proctree
 from clinvk.executor.process import read_ending, started, started_at
 from clinvk.executor.runs import RunRecord, RunState
 from clinvk.response import ChainResult, CompareResult, ParallelResult, PromptResult, RunStatus
@@ -57,7 +56,6 @@ def _is_awaited(app: App, record: RunRecord) -> bool:
 def _settle_prompt(app: App, record: RunRecord) -> None:
     ending = read_ending(app.runs.path(record.id))
     if ending is None:
-        proctree.kill_strays(record.id)
         began = started_at(app.runs.path(record.id)) is not None
         message = "it was cut off: its keeper was killed or the machine stopped" if began else "it was never started"
         ending = Ending(reason="interrupted", message=message)
