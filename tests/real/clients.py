@@ -52,11 +52,11 @@ class Place:
         return self.root / "work"
 
 
-def place(root: Path, standin: Standin, **config: Json) -> Place:
-    """Fresh folders, with the real CLIs set up to ask the stand-in; `config` are sections of config.yaml."""
-    environ = all_clis_environment(root / "user", standin.url)
+def place(root: Path, standin: Standin, *, url: str | None = None, **config: Json) -> Place:
+    """Fresh folders, with the real CLIs set up to ask the stand-in, or `url`; `config` are sections of config.yaml."""
+    environ = all_clis_environment(root / "user", url or standin.url)
     environ |= {"CLINVK_HOME": str(root / "clinvk"), "PYTHONPATH": str(SOURCE)}
-    (root / "work").mkdir()
+    (root / "work").mkdir(parents=True)
     (root / "clinvk").mkdir(mode=0o700)
     written: Json = {"backends": {name: {"model": model} for name, model in MODELS.items()}, **config}
     (root / "clinvk" / "config.yaml").write_text(json.dumps(written), encoding="utf-8")
