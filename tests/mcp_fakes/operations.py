@@ -16,7 +16,7 @@ from clinvk.backends import registry
 from clinvk.config.cascade import load, readings
 from clinvk.errors import ClinvkError, Failure
 from clinvk.events import RunFinished, RunStarted, TextDelta, ToolStarted
-from clinvk.mcp_server import guard, http, signals, stdio
+from clinvk.mcp_server import http, signals, stdio
 from clinvk.mcp_server import server as servers
 from clinvk.request import (
     CancelRequest,
@@ -47,6 +47,8 @@ from clinvk.response import (
     TaskResult,
 )
 from clinvk.tools.caller import Caller
+from clinvk.web import listener
+from clinvk.web.keys import Keyring
 
 
 def flags_of(words: list[str]) -> dict[str, object]:
@@ -210,8 +212,8 @@ async def _stdio() -> None:
 async def _http(flags: dict[str, object]) -> None:
     loaded = load(os.environ, known_backends=registry.BACKENDS, flags=flags)
     server = servers.build(FakeOperations(), cwd=Path.cwd(), wait_secs=90)
-    with http.bound(loaded) as listening:
-        await http.serve(server, loaded, listening, guard.api_keys(os.environ), None)
+    with listener.bound(loaded, "mcp") as listening:
+        await http.serve(server, loaded, listening, Keyring(loaded.home, os.environ))
 
 
 if __name__ == "__main__":

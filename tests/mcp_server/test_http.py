@@ -175,6 +175,7 @@ async def test_health_tells_of_backends_and_sessions() -> None:
     assert report.pop("version")
     assert report == {
         "status": "degraded",
+        "reason": "no agent CLI is installed and enabled",
         "backends": [{"name": name, "available": False} for name in ("claude", "codex", "gemini")],
         "session_store": {"status": "ok", "sessions": 0},
     }

@@ -12,6 +12,8 @@ from typing import assert_never
 import anyio
 
 from clinvk.events import (
+    ApprovalAnswered,
+    ApprovalAsked,
     Event,
     PermissionDenied,
     Reasoning,
@@ -76,6 +78,10 @@ class News:
                 self._newest = f"thinking: {event.text}"
             case ToolStarted():
                 self._newest = f"using {event.name}: {event.detail}" if event.detail else f"using {event.name}"
+            case ApprovalAsked():
+                self._newest = f"asks to use {event.tool}: {event.action}"
+            case ApprovalAnswered():
+                self._newest = "allowed" if event.allowed else "refused"
             case PermissionDenied():
                 self._newest = f"refused: {event.tool} {event.action}"
             case Retrying():

@@ -42,6 +42,7 @@ async def serve(app: ASGIApp, listening: socket.socket, url: str, on_exit: Calla
     config = uvicorn.Config(
         app,
         lifespan="on",
+        http="h11",  # httptools leaves white space at the end of header values, which MCP wants gone (RFC 9110, 5.5)
         ws="none",
         log_config=None,
         log_level=logging.WARNING,
