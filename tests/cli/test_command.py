@@ -1,6 +1,7 @@
 """The command as a process; these tests also run against the installed wheel."""
 
 import os
+import select
 import signal
 import subprocess
 from pathlib import Path
@@ -142,6 +143,15 @@ def test_a_reader_that_leaves_is_no_error_message() -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+def is_readable(fifo: Path) -> bool:
+    """Wait until somebody has written to it."""
+    fd = os.open(fifo, os.O_RDWR)  # for reading alone, opening would wait for a writer that may never come
+    try:
+        return bool(select.select([fd], [], [], MOST_SECS)[0])
+    finally:
+        os.close(fd)
+
+
 def test_an_interrupt_ends_with_7_and_without_a_traceback(tmp_path: Path) -> None:
     reached, never = tmp_path / "reached", tmp_path / "never"
     os.mkfifo(reached)
@@ -154,7 +164,7 @@ def test_an_interrupt_ends_with_7_and_without_a_traceback(tmp_path: Path) -> Non
         [*COMMAND, "backends"], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     with process:
-        reached.read_bytes()
+        assert is_readable(reached)
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=MOST_SECS)
     assert (process.returncode, output, errors) == (7, b"", b"clinvk: interrupted\n")
