@@ -18,7 +18,7 @@ from clinvk.cli.call import Call
 from clinvk.cli.config import problems
 from clinvk.config import cascade
 from clinvk.config.cascade import Loaded
-from clinvk.config.settings import Config
+from clinvk.config.settings import Config, OutputConfig
 from clinvk.errors import ClinvkError
 from clinvk.executor import environment
 from clinvk.response import BackendInfo
@@ -109,11 +109,13 @@ def _config(call: Call) -> Iterator[Check]:
 
 def _usable_config(call: Call) -> Loaded:
     """The configuration, or the defaults where it cannot be used, so that the rest can be looked at."""
+    flags = {"output.format": call.args.output_format}
     try:
-        return cascade.load(call.environ, known_backends=registry.BACKENDS, path=call.config_path)
+        return cascade.load(call.environ, known_backends=registry.BACKENDS, flags=flags, path=call.config_path)
     except ClinvkError:
         path = cascade.config_file(call.environ, call.config_path)
-        return Loaded(Config(), {}, cascade.home_directory(call.environ), path)
+        output = OutputConfig(format=call.args.output_format or "text")
+        return Loaded(Config(output=output), {}, cascade.home_directory(call.environ), path)
 
 
 def _storage(home: Path) -> Check:
@@ -143,7 +145,8 @@ async def _running(loaded: Loaded, call: Call, report: Report) -> None:
         async def look(name: str, backend: Backend) -> None:
             info = await describe(app, backend)
             checks[name] = await _backend(app, backend, info)
-            if name != registry.BUILT_IN and _is_usable(info):
+            fails = any(check.state == "error" for check in checks[name])
+            if name != registry.BUILT_IN and _is_usable(info) and not fails:
                 report.usable.append(name)
 
         async with anyio.create_task_group() as tasks:
@@ -165,26 +168,23 @@ async def _backend(app: App, backend: Backend, info: BackendInfo) -> list[Check]
     if not info.available or info.path is None:
         return [Check(name, "info", f"{backend.TITLE} is not installed", info.hint or backend.INSTALL_HINT)]
     where = f"{info.path} ({info.found_by})"
+    found = app.installation(backend)
+    node = await probe.node_version(app, found)
+    if node is not None and node[1] < probe.OLDEST_NODE:
+        detail = f"{where} needs Node {probe.OLDEST_NODE} or newer; here it is {node[0]}"
+        return [Check(name, "error", detail, "install a newer Node, or put its folder first on PATH")]
     if info.version is None:
-        return [await _without_version(app, backend, where)]
+        detail = f"{where} did not tell its version; is it {backend.TITLE}?"
+        return [Check(name, "error", detail, f"run it by hand; to install: {backend.INSTALL_HINT}")]
     login = f"{info.login.replace('_', ' ')}: {info.login_detail}"
     detail = f"{backend.TITLE} {info.version} at {where}; {login}"
     if info.login == "logged_out":
         checks = [Check(name, "warning", detail, info.hint or "")]
     else:
         checks = [Check(name, "ok", detail, "" if info.login == "logged_in" else info.hint or "")]
-    for failure in await probe.rejected(app, backend, app.installation(backend)):
+    for failure in await probe.rejected(app, backend, found):
         checks.append(Check(name, "warning", failure.message, failure.hint or ""))
     return checks
-
-
-async def _without_version(app: App, backend: Backend, where: str) -> Check:
-    node = await probe.node_version(app, app.installation(backend))
-    if node is not None and node[1] < probe.OLDEST_NODE:
-        detail = f"{where} needs Node {probe.OLDEST_NODE} or newer; here it is {node[0]}"
-        return Check(backend.NAME, "error", detail, "install a newer Node, or put its folder first on PATH")
-    detail = f"{where} did not tell its version; is it {backend.TITLE}?"
-    return Check(backend.NAME, "error", detail, f"run it by hand; to install: {backend.INSTALL_HINT}")
 
 
 def _runs(app: App) -> Iterator[Check]:
