@@ -14,12 +14,13 @@ if TYPE_CHECKING:  # a command that needs no configuration must not pay for it
 class Call:
     """What a verb is given."""
 
-    __slots__ = ("args", "console", "environ")
+    __slots__ = ("args", "console", "environ", "format")
 
     def __init__(self, args: Namespace, environ: Mapping[str, str]) -> None:
         self.args = args
         self.environ = environ
         self.console = Console(quiet=args.quiet)
+        self.format: str = args.output_format or "text"
 
     @property
     def config_path(self) -> Path | None:
@@ -40,13 +41,11 @@ class Call:
             flags={"output.format": self.args.output_format, **(flags or {})},
             path=self.config_path,
         )
+        self.format = loaded.config.output.format
         for warning in loaded.warnings:
             self.console.note(f"clinvk: warning: {warning}")
         return loaded
 
     def wants_json(self, loaded: "Loaded | None" = None) -> bool:
         """Whether the result is to be JSON; a command without a stream writes stream-json as one document."""
-        chosen: str | None = self.args.output_format
-        if chosen is None and loaded is not None:
-            chosen = loaded.config.output.format
-        return chosen in ("json", "stream-json")
+        return (loaded.config.output.format if loaded is not None else self.format) in ("json", "stream-json")

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from clinvk.cli import exits
+from clinvk.cli import exits, options
 from clinvk.cli.call import Call
 from clinvk.cli.console import columns, plain
 
@@ -21,15 +21,15 @@ the file, that over the defaults. The keys are described in docs/config.md.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its actions."""
     parser.description = _DESCRIPTION
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    actions.add_parser("show", help="every key, its value and where that came from; secrets are not shown")
-    get = actions.add_parser("get", help="one key's value, or a section")
+    actions = options.actions(parser)
+    actions.add("show", "every key, its value and where that came from; secrets are not shown")
+    get = actions.add("get", "one key's value, or a section")
     get.add_argument("key", help="such as limits.timeout_secs")
-    change = actions.add_parser("set", help="change one key in the file; comments and order stay")
+    change = actions.add("set", "change one key in the file; comments and order stay")
     change.add_argument("key", help="such as default_backend")
     change.add_argument("value", help="as it would stand in the file")
-    actions.add_parser("lint", help="everything wrong or without effect in file and environment; exit code 3 if wrong")
-    actions.add_parser("path", help="where the file is")
+    actions.add("lint", "everything wrong or without effect in file and environment; exit code 3 if wrong")
+    actions.add("path", "where the file is")
 
 
 def run(call: Call) -> int:

@@ -1,4 +1,4 @@
-"""The command line: global flags, and the verbs with theirs."""
+"""The command line: global flags, the verbs with theirs, and the prompt that needs no verb."""
 
 import argparse
 from collections.abc import Mapping
@@ -6,15 +6,21 @@ from difflib import get_close_matches
 from typing import NoReturn, Protocol
 
 from clinvk import __version__
-from clinvk.cli import backends, config, demo, doctor, mcp, version
+from clinvk.cli import backends, config, demo, doctor, mcp, options, prompt, resume, runs, sessions, version
 from clinvk.cli.call import Call
 
-FORMATS = ("text", "json", "stream-json")
+_USAGE = """clinvk [PROMPT] [flags]
+       clinvk VERB [flags]"""
 _EPILOG = """\
-exit codes: 0 ok, 1 general, 2 backend not available, 3 configuration, 4 session, 5 API, 6 timeout, 7 cancelled
+The flags above are those of a prompt; `clinvk prompt --help` tells all of them. Other verbs take -q, -o and --config,
+and what they can use of the others. Flags may stand before or after the verb.
 
-`clinvk VERB --help` tells more. First steps: clinvk doctor, clinvk demo.
+exit codes: 0 ok, 1 general, 2 backend not available, 3 configuration, 4 session, 5 API, 6 timeout, 7 cancelled,
+otherwise the backend's own
+
+First steps: clinvk doctor, clinvk demo, clinvk "what does this project do?"
 """
+_NEAR = 0.8  # how much a word must be like a verb to be taken for a slip rather than for a prompt
 
 
 class Verb(Protocol):
@@ -34,8 +40,20 @@ class Verb(Protocol):
         ...
 
 
-_MODULES: tuple[Verb, ...] = (mcp, backends, doctor, config, demo, version)
+_MODULES: tuple[Verb, ...] = (
+    prompt,
+    resume,
+    sessions,
+    runs,
+    mcp,
+    backends,
+    doctor,
+    config,
+    demo,
+    version,
+)
 VERBS: Mapping[str, Verb] = {verb.NAME: verb for verb in _MODULES}
+_FREE = frozenset({prompt.NAME, resume.NAME})  # flags may stand between their words
 
 
 class UsageError(Exception):
@@ -51,72 +69,74 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, f"see {self.prog} --help")
 
 
-def build() -> argparse.ArgumentParser:
-    """The parser of every command."""
-    parser = _Parser(
-        prog="clinvk",
-        description="One MCP server through which any agent uses every AI agent CLI on this machine.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"clinvk {__version__}")
-    parser.set_defaults(config=None, quiet=False, output_format=None)
-    shared = _shared()
-    _add_globals(parser)
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
-    for name, verb in VERBS.items():
-        below = verbs.add_parser(
-            name,
-            help=verb.HELP,
-            parents=[shared],
+class Commands:
+    """The parser of every command, and those of the verbs below it."""
+
+    def __init__(self) -> None:
+        self.root = _Parser(
+            prog="clinvk",
+            usage=_USAGE,
+            description="Use every AI agent CLI on this machine through one command, and through one MCP server.",
+            epilog=_EPILOG,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        verb.add_arguments(below)
-    return parser
+        self.root.add_argument("--version", action="version", version=f"clinvk {__version__}")
+        self.root.set_defaults(config=None, quiet=False, output_format=None)
+        prompt.add_main_flags(self.root)
+        options.shared(self.root)
+        below = self.root.add_subparsers(dest="verb", metavar="VERB", title="verbs", parser_class=_Parser)
+        self.verbs: dict[str, argparse.ArgumentParser] = {}
+        for name, verb in VERBS.items():
+            parser = below.add_parser(
+                name, help=verb.HELP, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+            )
+            verb.add_arguments(parser)
+            options.shared(parser)
+            self.verbs[name] = parser
+
+    def arranged(self, argv: list[str]) -> list[str]:
+        """The same command line with its verb first. Raises UsageError for a word that looks like a slip."""
+        place = options.first_word(argv, options.known(self.verbs[prompt.NAME]))
+        word = None if place is None else argv[place]
+        if place is None or word is None:
+            return argv if {"-h", "--help", "--version"} & set(argv) else [prompt.NAME, *argv]
+        before, after = argv[:place], argv[place + 1 :]
+        if word == "help":
+            return [*after[:1], "--help"]
+        if word not in VERBS:
+            _check_slip(word, argv)
+            return self._flags_first(prompt.NAME, argv)
+        if word in _FREE:
+            return self._flags_first(word, [*before, *after])
+        end = after.index("--") if "--" in after else len(after)
+        return [word, *after[:end], *before, *after[end:]]
+
+    def _flags_first(self, verb: str, argv: list[str]) -> list[str]:
+        """argparse does not take words on both sides of a flag."""
+        flags = options.known(self.verbs[verb])
+        leading: list[str] = []
+        words: list[str] = []
+        while (place := options.first_word(argv, flags)) is not None:
+            leading += argv[:place]
+            if argv[place] == "--":
+                words, argv = [*words, *argv[place + 1 :]], []
+            else:
+                words, argv = [*words, argv[place]], argv[place + 1 :]
+        return [verb, *leading, *argv, *(["--", *words] if words else [])]
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """The command line's meaning. Raises UsageError; SystemExit after `--help` and `--version`."""
-    word = next((part for part in argv if not part.startswith("-")), None)
-    parser = build()
-    try:
-        args = parser.parse_args(argv)
-    except UsageError as error:
-        if word is not None and word not in VERBS and "invalid choice" in str(error):
-            raise _unknown(word) from None
-        raise
-    if args.verb is None:
-        raise UsageError("no verb given", f"verbs: {', '.join(VERBS)}; see clinvk --help")
-    return args
+    commands = Commands()
+    return commands.root.parse_args(commands.arranged(argv))
 
 
-def _unknown(word: str) -> UsageError:
-    near = get_close_matches(word, VERBS, n=1)
-    nearest = f"did you mean {near[0]!r}? " if near else ""
-    return UsageError(f"no verb {word!r}", f"{nearest}verbs: {', '.join(VERBS)}")
-
-
-def _shared() -> _Parser:
-    """The global flags once more for a verb: they may stand before it or after it."""
-    shared = _Parser(add_help=False)
-    _add_globals(shared)
-    return shared
-
-
-def _add_globals(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        default=argparse.SUPPRESS,
-        help="configuration file (default: ~/.clinvk/config.yaml)",
-    )
-    parser.add_argument("-q", "--quiet", action="store_true", default=argparse.SUPPRESS, help="no notes and warnings")
-    parser.add_argument(
-        "-o",
-        "--output-format",
-        choices=FORMATS,
-        default=argparse.SUPPRESS,
-        help="how the result is written (default: text, or output.format)",
-    )
+def _check_slip(word: str, argv: list[str]) -> None:
+    if any(character.isspace() for character in word) or "--" in argv:
+        return
+    near = get_close_matches(word, VERBS, n=1, cutoff=_NEAR)
+    if near:
+        raise UsageError(
+            f"no verb {word!r}", f"did you mean {near[0]!r}? As a prompt it would be: clinvk prompt {word}"
+        )

@@ -1,0 +1,175 @@
+"""What is seen of an operation on one result: progress, the answer, or the events."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+
+import anyio
+
+from clinvk.cli import terminal
+from clinvk.cli.call import Call
+from clinvk.cli.outlet import Outlet
+from clinvk.cli.progress import TICK_SECS, ProgressLine
+from clinvk.config.cascade import Loaded
+from clinvk.errors import ClinvkError
+from clinvk.events import Event, RunFinished, TextDelta, TextEnd, ToolFinished, ToolStarted, to_json
+from clinvk.executor.questions import Question
+from clinvk.response import ChainResult, CompareResult, ParallelResult, PromptResult
+from clinvk.tools.app import App
+from clinvk.tools.caller import Ask
+from clinvk.tools.output import text_of
+
+Result = PromptResult | ParallelResult | ChainResult | CompareResult
+COMPARED_CHARS = 64 * 1024  # of an answer, to tell whether it is the one that was shown
+
+
+class ProgressView:
+    """Progress only; who made it writes the result."""
+
+    def __init__(self, call: Call, loaded: Loaded) -> None:
+        self.on_terminal = terminal.is_terminal(sys.stdout, call.environ)
+        watched = terminal.is_terminal(sys.stderr, call.environ) and not call.console.quiet
+        self.line = ProgressLine(shown=watched, colour=terminal.colour(loaded, call.environ))
+        self.outlet = Outlet()
+        self._asking = anyio.Lock()
+        self._can_ask = terminal.can_ask()
+
+    @property
+    def broken(self) -> bool:
+        """Whether its reader has left."""
+        return self.outlet.broken
+
+    @property
+    def ask(self) -> Ask | None:
+        """Asks at the terminal, where there is one."""
+        return self._ask if self._can_ask else None
+
+    def hear(self, run_id: str, backend: str, event: Event) -> None:
+        """An event of the run."""
+        self.line.hear(backend, event)
+
+    async def show(self, stop: Callable[[], None]) -> None:
+        """Draw progress where and while nothing else is written."""
+        self.outlet.on_broken = stop
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.outlet.flow)
+            while True:
+                if self.outlet.idle and self.outlet.at_line_start and not self._asking.locked():
+                    self.line.draw()
+                await anyio.sleep(TICK_SECS)
+
+    async def finish(self, app: App, result: Result) -> None:
+        """Let everything be written."""
+        await self.outlet.emptied()
+
+    def leave(self) -> None:
+        """Take the progress away."""
+        self.line.erase()
+
+    async def _ask(self, question: Question) -> tuple[bool, str]:
+        async with self._asking:
+            await self.outlet.emptied()
+            self.line.erase()
+            action = terminal.printable(question.action)
+            sys.stderr.write(f"{question.backend} asks to use {question.tool}:\n  {action}\nAllow it? [y/N] ")
+            sys.stderr.flush()
+            await anyio.wait_readable(sys.stdin)
+            allowed = sys.stdin.readline().strip().lower() in ("y", "yes")
+            return allowed, "answered at the terminal"
+
+
+class AnswerView(ProgressView):
+    """The answer. `live`, and on a terminal: all that the agent says, as it comes; else what it says last, at the end.
+
+    Only the end shows which message is the answer, and a program that reads it must get nothing else.
+    """
+
+    def __init__(self, call: Call, loaded: Loaded, *, live: bool) -> None:
+        super().__init__(call, loaded)
+        self._live = live or self.on_terminal
+        self._clean = terminal.printable if self.on_terminal else str
+        self._begun = False
+        self._message: list[str] = []
+        self._kept = 0
+        self._chars = 0
+
+    def hear(self, run_id: str, backend: str, event: Event) -> None:
+        """An event of the run."""
+        super().hear(run_id, backend, event)
+        match event:
+            case TextDelta(text=text) if self._live and text:
+                self._say(text)
+            case TextEnd() | ToolStarted() | ToolFinished() if self._begun:
+                self._begun = False
+                self._end_line()
+            case _:
+                pass
+
+    def _say(self, text: str) -> None:
+        self.line.erase()
+        if not self._begun:
+            if self._message:
+                self.outlet.put("\n")
+            self._begun, self._message, self._kept, self._chars = True, [], 0, 0
+        if self._kept < COMPARED_CHARS:
+            self._message.append(text)
+            self._kept += len(text)
+        self._chars += len(text)
+        self.outlet.put(self._clean(text))
+
+    def _end_line(self) -> None:
+        if not self.outlet.at_line_start:
+            self.outlet.put("\n")
+
+    async def finish(self, app: App, result: Result) -> None:
+        """Write the answer, unless it was the last thing that was shown."""
+        assert isinstance(result, PromptResult)
+        self._end_line()
+        await self.outlet.emptied()
+        self.line.erase()
+        if result.status == "running" or self._is_shown(result):
+            return
+        if self._message:
+            self.outlet.put("\n")
+            await self.outlet.emptied()
+        await self.outlet.write_all(self._clean(piece) for piece in whole(app, result))
+
+    def _is_shown(self, result: PromptResult) -> bool:
+        """Whether the last message that was shown is the answer."""
+        shown = "".join(self._message)
+        if not shown:
+            return not result.output
+        if self._chars == result.output_chars:
+            both = min(len(shown), len(result.output))
+            return shown[:both] == result.output[:both]
+        return len(shown) == self._chars and shown.strip() == result.output.strip()
+
+
+class EventsView(ProgressView):
+    """The unified events, one JSON object per line."""
+
+    def hear(self, run_id: str, backend: str, event: Event) -> None:
+        """An event of the run."""
+        super().hear(run_id, backend, event)
+        self.outlet.put(_line(event))
+
+    async def finish(self, app: App, result: Result) -> None:
+        """End with the run's end, also where it was not driven here."""
+        if not isinstance(result, PromptResult):
+            self.outlet.put(_line(RunFinished(result.run_id, result.status, result.error)))
+        await super().finish(app, result)
+
+
+def _line(event: Event) -> str:
+    return json.dumps(to_json(event), ensure_ascii=False) + "\n"
+
+
+def whole(app: App, result: PromptResult) -> Iterator[str]:
+    """All of an answer, in pieces, also where the result holds only its beginning."""
+    if not result.output_truncated:
+        yield result.output
+        return
+    try:
+        yield from text_of(app, result.run_id)
+    except ClinvkError:  # the record could not be kept
+        yield result.output
