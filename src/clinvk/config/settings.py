@@ -229,6 +229,11 @@ class ServerConfig(_Section):
         default=(), description="Runs never work in these directories or below; wins over allowed ones."
     )
     metrics_enabled: Flag = Field(default=False, description="Serve /metrics.")
+    audit_prompts: Flag = Field(default=False, description="The audit log holds prompts as well.")
+    model_aliases: dict[Name, Name] = Field(
+        default_factory=dict[str, str],
+        description="Model names of the OpenAI- and Anthropic-compatible APIs, each for a backend or backend/model.",
+    )
 
 
 class ParallelConfig(_Section):

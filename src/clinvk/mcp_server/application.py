@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from mcp.server import MCPServer
@@ -34,9 +33,7 @@ from clinvk.response import (
 )
 from clinvk.tools import backends, chain, compare, parallel, prompt, runs, sessions
 from clinvk.tools.app import App, opened
-from clinvk.tools.caller import Caller
-
-ROOT = Path("/")
+from clinvk.tools.caller import Caller, working_directory
 
 
 class AppOperations:
@@ -84,19 +81,6 @@ async def server_of(loaded: Loaded, environ: Mapping[str, str]) -> AsyncGenerato
         operations = AppOperations(app)
         cwd = working_directory(app.home)
         yield servers.build(operations, cwd=cwd, wait_secs=loaded.config.mcp.wait_secs), operations
-
-
-def working_directory(home: Path) -> Path:
-    """Where calls without a workdir work: here, but never in `/`, where GUI applications start their servers."""
-    try:
-        here = Path.cwd()
-    except OSError:  # deleted meanwhile
-        here = ROOT
-    if here != ROOT:
-        return here
-    scratch = home / "scratch"
-    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return scratch
 
 
 async def serve_stdio(loaded: Loaded, environ: Mapping[str, str]) -> None:

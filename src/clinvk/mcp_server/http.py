@@ -138,4 +138,4 @@ async def serve(
     server.middleware.append(drain)
     app = application(server, loaded, keyring, health, resumption)
     url = listener.url_of(loaded.config.mcp.host, listening, loaded.config.mcp.http_path)
-    await listener.serve(app, listening, url, drain.close)
+    await listener.serve(app, listening, url, drain.close, http="h11")

@@ -7,6 +7,7 @@ from pathlib import Path
 from clinvk.executor.live import Listener
 from clinvk.executor.questions import Question
 
+ROOT = Path("/")
 Ask = Callable[[Question], Awaitable[tuple[bool, str]]]  # allowed or not, and by whom or why
 
 
@@ -37,3 +38,16 @@ class QuestionPending(Exception):  # noqa: N818 - no error: the call goes on whe
     def __init__(self, question: Question) -> None:
         super().__init__(f"run {question.run_id} asks: {question.tool} {question.action}")
         self.question = question
+
+
+def working_directory(home: Path) -> Path:
+    """Where calls without a workdir work: here, but never in `/`, where GUI applications start their servers."""
+    try:
+        here = Path.cwd()
+    except OSError:  # deleted meanwhile
+        here = ROOT
+    if here != ROOT:
+        return here
+    scratch = home / "scratch"
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return scratch

@@ -37,12 +37,18 @@ class Listener(uvicorn.Server):
         asyncio.get_running_loop().call_soon_threadsafe(self._on_exit)  # a signal handler may not call anyio
 
 
-async def serve(app: ASGIApp, listening: socket.socket, url: str, on_exit: Callable[[], None]) -> None:
-    """Serve until a signal comes. Says on standard error where, because port 0 takes a free one."""
+async def serve(
+    app: ASGIApp, listening: socket.socket, url: str, on_exit: Callable[[], None], *, http: Literal["h11", "httptools"]
+) -> None:
+    """Serve until a signal comes. Says on standard error where, because port 0 takes a free one.
+
+    `httptools` is twice as fast, and leaves white space at the end of header values, which MCP wants gone (RFC 9110,
+    5.5): the application must strip it.
+    """
     config = uvicorn.Config(
         app,
         lifespan="on",
-        http="h11",  # httptools leaves white space at the end of header values, which MCP wants gone (RFC 9110, 5.5)
+        http=http,
         ws="none",
         log_config=None,
         log_level=logging.WARNING,

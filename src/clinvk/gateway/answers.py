@@ -1,0 +1,154 @@
+"""From results and failures to HTTP: status codes, headers, and the error in the shape of the API that was called."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
+
+from clinvk.errors import ErrorCode, Failure
+from clinvk.gateway.calls import Result
+from clinvk.response import DryRunResult, PromptResult
+
+RETRY_SECS = 30  # Retry-After where nobody knows better
+OPENAI, ANTHROPIC = "/openai/", "/anthropic/"
+
+STATUS: Mapping[ErrorCode, int] = {
+    "invalid_request": 422,
+    "unsupported_option": 422,
+    "workdir_denied": 403,
+    "policy_denied": 403,
+    "permission_blocked": 403,
+    "recursion_limit": 403,
+    "budget_exceeded": 403,
+    "backend_unknown": 404,
+    "model_unknown": 404,
+    "session_not_found": 404,
+    "session_lost": 404,
+    "run_not_found": 404,
+    "session_busy": 409,
+    "cancelled": 409,
+    "rate_limited": 429,
+    "quota_exhausted": 429,
+    "overloaded": 429,
+    "backend_error": 502,
+    "backend_changed": 502,
+    "output_unreadable": 502,
+    "backend_unavailable": 503,
+    "auth_required": 503,
+    "interrupted": 503,
+    "timeout": 504,
+    "stalled": 504,
+    "spawn_failed": 500,
+    "internal": 500,
+}
+
+# What both SDKs make exception classes of; by HTTP status.
+_OPENAI_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "invalid_request_error",
+    409: "conflict_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+}
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+def of_result(result: Result, headers: Mapping[str, str] | None = None) -> Response:
+    """A result with its status; a single prompt that failed has that of its error, partial output and all."""
+    status = 200
+    extra = dict(headers or {})
+    if not isinstance(result, DryRunResult):
+        if result.run_id:
+            extra |= {"X-Clinvk-Run": result.run_id}
+        if result.status == "running":
+            status = 202
+            extra |= {"Location": location(result.run_id), "Preference-Applied": "respond-async"}
+        elif isinstance(result, PromptResult) and result.error is not None:
+            status = STATUS[result.error.code]
+            extra |= retry_headers(status, result.error)
+    return Response(result.model_dump_json(), status, media_type="application/json", headers=extra)
+
+
+def location(run_id: str) -> str:
+    """Where a run is to be found."""
+    return f"/api/v1/runs/{run_id}"
+
+
+def of_failure(scope: Scope, failure: Failure, status: int | None = None) -> Response:
+    """A failure in the shape of the API that the request's path belongs to."""
+    path: str = scope["path"]
+    status = status or STATUS[failure.code]
+    if path.startswith(OPENAI):
+        return _rendered(openai_status(status), failure, openai_error(openai_status(status), failure))
+    if path.startswith(ANTHROPIC):
+        status = anthropic_status(status, failure)
+        return _rendered(status, failure, anthropic_error(status, failure, scope.get("clinvk.request_id", "")))
+    return _rendered(status, failure, {"error": asdict(failure)})
+
+
+def refused(scope: Scope, status: int, failure: Failure) -> Response:
+    """The same for the guards, which choose the status."""
+    return of_failure(scope, failure, status)
+
+
+def _rendered(status: int, failure: Failure, body: Mapping[str, Any]) -> Response:
+    return JSONResponse(body, status, headers=retry_headers(status, failure))
+
+
+def retry_headers(status: int, failure: Failure) -> dict[str, str]:
+    """Whether and when to try again. The SDKs would repeat 409, 429 and 5xx, whatever they cost, if not told."""
+    headers = {"X-Should-Retry": "true" if failure.retryable else "false"}
+    if status in (429, 529) or (status == 503 and failure.retryable):
+        headers["Retry-After"] = str(max(1, math.ceil(failure.retry_after_secs or RETRY_SECS)))
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return headers
+
+
+def openai_status(status: int) -> int:
+    """The status that OpenAI's API uses for the same."""
+    return 400 if status == 422 else status
+
+
+def anthropic_status(status: int, failure: Failure) -> int:
+    """The status that Anthropic's API uses for the same."""
+    if failure.code == "overloaded":
+        return 529
+    return 400 if status == 422 else status
+
+
+def openai_error(status: int, failure: Failure) -> dict[str, Any]:
+    """OpenAI's error object."""
+    code = "model_not_found" if failure.code in ("model_unknown", "backend_unknown") else failure.code
+    return {
+        "error": {
+            "message": _said(failure),
+            "type": _OPENAI_TYPES.get(status, "server_error"),
+            "param": failure.details.get("field"),
+            "code": "invalid_api_key" if status == 401 else code,
+        }
+    }
+
+
+def anthropic_error(status: int, failure: Failure, request_id: str) -> dict[str, Any]:
+    """Anthropic's error object."""
+    kind = _ANTHROPIC_TYPES.get(status, "api_error")
+    return {"type": "error", "error": {"type": kind, "message": _said(failure)}, "request_id": request_id}
+
+
+def _said(failure: Failure) -> str:
+    return f"{failure.message} ({failure.hint})" if failure.hint else failure.message

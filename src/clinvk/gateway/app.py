@@ -1,0 +1,161 @@
+"""The gateway as one ASGI application: its routes and the guards around them.
+
+From the outside in: the boundary that counts everything; strange Hosts and Origins; CORS, so that preflights need no
+key and refusals can be read by pages that may; the limit per address, which also slows who guesses keys; keys; the
+limit per key; the size of bodies.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
+
+from clinvk.config.settings import ServerConfig
+from clinvk.errors import ClinvkError, Failure
+from clinvk.gateway import answers, reading, rest, telemetry
+from clinvk.gateway.address import Addresses
+from clinvk.gateway.attended import Gone
+from clinvk.gateway.audit import Audit
+from clinvk.gateway.bodylimit import BodyLimit
+from clinvk.gateway.calls import OPERATIONS
+from clinvk.gateway.drain import Drain
+from clinvk.gateway.ratelimit import Buckets, RateLimit
+from clinvk.gateway.service import Service, trail_of
+from clinvk.tools.app import App
+from clinvk.web import health
+from clinvk.web.guard import OWNER, HostGuard, KeyGuard
+from clinvk.web.keys import Keyring
+from clinvk.web.mounting import Mounted
+
+API = "/api/v1"
+PUBLIC = (health.PATH,)
+METHODS = ("GET", "POST", "DELETE")
+REQUEST_HEADERS = (
+    "Accept", "Authorization", "Content-Type", "Last-Event-ID", "Prefer", "X-Api-Key", "X-Request-Id",
+    "X-Clinvk-Session", "X-Clinvk-Workdir",
+    "Mcp-Session-Id", "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name",
+    "Anthropic-Version", "Anthropic-Beta", "Anthropic-Dangerous-Direct-Browser-Access",
+    *(f"X-Stainless-{name}" for name in (  # what the official SDKs send
+        "Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Retry-Count", "Timeout",
+    )),
+)  # fmt: skip
+RESPONSE_HEADERS = (
+    "Location", "Retry-After", "X-Request-Id", "Request-Id", "X-Clinvk-Run", "X-Clinvk-Session", "X-Clinvk-Ignored",
+    "X-Should-Retry", "Mcp-Session-Id",
+)  # fmt: skip
+
+
+def build(
+    app: App,
+    keyring: Keyring,
+    *,
+    cwd: Path,
+    drain: Drain,
+    watchers: Sequence[telemetry.Watcher] = (),
+    mounted: Mounted | None = None,
+) -> ASGIApp:
+    """The application. `cwd` is where calls without a workdir work; `mounted` is served at its path beside the API."""
+    service = Service(app, cwd, drain)
+    config = app.config.server
+    extra: list[BaseRoute] = [Route(mounted.path, mounted.app, name="mcp")] if mounted else []
+    every = [*routes(service), *extra]
+    inner = Starlette(
+        routes=every,
+        exception_handlers={ClinvkError: _on_error, HTTPException: _on_http, Gone: _on_gone},
+    )
+    addresses = Addresses(config.trusted_proxies)
+    audit = Audit(app.home, prompts=config.audit_prompts)
+
+    def audited(seen: telemetry.Seen) -> None:
+        if seen.trail.operation or seen.status in (401, 403, 421, 429):
+            audit.note(
+                seen.trail,
+                request_id=seen.request_id,
+                who=seen.who,
+                address=addresses.of(seen.scope),
+                status=seen.status,
+                route=f"{seen.method} {seen.route}",
+            )
+
+    guarded = _guarded(inner, config, keyring, addresses)
+    templates: dict[object, str] = {route.endpoint: route.path for route in every if isinstance(route, Route)}
+    return telemetry.Telemetry(guarded, templates, [telemetry.log, audited, *watchers])
+
+
+def routes(service: Service) -> list[BaseRoute]:
+    """Every route of the gateway itself."""
+
+    def at(path: str, name: str, handler: reading.Handler, method: str = "GET") -> Route:
+        return Route(f"{API}{path}", reading.endpoint(service, name, handler), methods=[method], name=name)
+
+    return [
+        *(Route(f"{API}/{op.name}", rest.endpoint(service, op), methods=["POST"], name=op.name) for op in OPERATIONS),
+        at("/backends", "list_backends", reading.list_backends),
+        at("/sessions", "list_sessions", reading.list_sessions),
+        at("/sessions/{id}", "show_session", reading.show_session),
+        at("/sessions/{id}", "delete_session", reading.delete_session, "DELETE"),
+        at("/sessions/{id}/fork", "fork_session", reading.fork_session, "POST"),
+        at("/runs", "list_runs", reading.list_runs),
+        at("/runs/{id}", "show_run", reading.show_run),
+        at("/runs/{id}", "cancel_run", reading.cancel_run, "DELETE"),
+        at("/runs/{id}/events", "run_events", reading.run_events),
+        at("/runs/{id}/output", "run_output", reading.run_output),
+        Route(health.PATH, health.endpoint(service.app), methods=["GET"], name="health"),
+    ]
+
+
+def _guarded(inner: ASGIApp, config: ServerConfig, keyring: Keyring, addresses: Addresses) -> ASGIApp:
+    app: ASGIApp = BodyLimit(inner, config.max_request_body_bytes)
+    buckets = Buckets(config) if config.rate_limit_enabled else None
+    if buckets is not None:
+        app = RateLimit(app, buckets, lambda scope: f"key {scope[OWNER]}" if OWNER in scope else None)
+    app = KeyGuard(app, keyring, public=PUBLIC, refuse=answers.refused)
+    if buckets is not None:
+        app = RateLimit(app, buckets, lambda scope: f"address {addresses.of(scope)}")
+    if config.cors_allowed_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=config.cors_allowed_origins,
+            allow_methods=METHODS,
+            allow_headers=(*REQUEST_HEADERS, *config.cors_allowed_headers),
+            allow_credentials=config.cors_allow_credentials,
+            expose_headers=RESPONSE_HEADERS,
+            max_age=config.cors_max_age,
+        )
+    return HostGuard(
+        app,
+        config.host,
+        origins=config.cors_allowed_origins,
+        # A page in a browser can send X-Forwarded-For as well, but it has no key.
+        proxied=lambda scope: keyring.required and addresses.is_proxied(scope),
+        refuse=answers.refused,
+    )
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ClinvkError)
+    trail_of(request.scope).failed(error.failure)
+    return answers.of_failure(request.scope, error.failure)
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    failure = Failure(
+        code="invalid_request",
+        message=f"{request.method} {request.url.path}: {error.detail}",
+        hint="/docs and /openapi.json list what there is",
+    )
+    answer = answers.of_failure(request.scope, failure, error.status_code)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _on_gone(request: Request, error: Exception) -> Response:
+    trail_of(request.scope).outcome = "left"
+    return Response(status_code=telemetry.CLIENT_LEFT)

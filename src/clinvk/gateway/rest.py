@@ -1,0 +1,139 @@
+"""The operations that start runs: POST /api/v1/{prompt,parallel,chain,compare}.
+
+A plain call waits for its run, at most as long as server.request_timeout_secs; when its client leaves, the run is
+cancelled. With `background` or `Prefer: respond-async` it answers 202 and the run goes on. A streamed call answers with
+the events as they come and the result at the end.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Scope
+
+from clinvk.errors import Failure
+from clinvk.executor.live import Listener
+from clinvk.gateway import answers
+from clinvk.gateway.attended import attended
+from clinvk.gateway.body import parsed
+from clinvk.gateway.calls import Call, Operation, Result
+from clinvk.gateway.drain import SHUTTING_DOWN
+from clinvk.gateway.feed import Said
+from clinvk.gateway.service import Service, Trail, trail_of
+from clinvk.gateway.stream import SSE, Framing, Ndjson, Sse
+from clinvk.gateway.streamed import Streamed
+from clinvk.response import DryRunResult
+
+Work = Callable[[Listener | None], Awaitable[Result]]
+
+
+def endpoint(service: Service, operation: Operation) -> Callable[[Request], Awaitable[ASGIApp]]:
+    """The handler of one operation."""
+
+    async def handle(request: Request) -> ASGIApp:
+        trail = trail_of(request.scope)
+        trail.operation = operation.name
+        service.drain.check()
+        call = await parsed(request, operation.call)
+        _note(trail, call)
+        patience = _patience(service, request, call)
+        asked = operation.asked(call, patience)
+
+        async def work(listener: Listener | None) -> Result:
+            return await operation.run(service.app, asked, service.caller(request, listener))
+
+        framing = _framing(request, call) if patience > 0 else None
+        if framing is not None:
+            return Streamed(request, work, Events(service, framing, patience), trail.ended)
+        # Without patience there is nothing to wait for, and the run is to go on when the client leaves.
+        result = await attended(request, lambda: work(None)) if patience > 0 else await work(None)
+        trail.ended(result)
+        return _answer(service, result, patience)
+
+    return handle
+
+
+def _note(trail: Trail, call: Call) -> None:
+    options = [call, *getattr(call, "tasks", ()), *getattr(call, "steps", ())]
+    trail.workdir = ",".join(dict.fromkeys(o.workdir for o in options if getattr(o, "workdir", None)))
+    trail.prompts = [o.prompt for o in options if hasattr(o, "prompt")]
+    named = [getattr(o, "backend", None) for o in options]
+    trail.backend = ",".join(dict.fromkeys(name for name in named if name))
+
+
+def _patience(service: Service, request: Request, call: Call) -> float:
+    """How long the call waits for its run; not at all when the client asked for that."""
+    preferred = [part.strip().lower() for part in request.headers.get("prefer", "").split(",")]
+    if call.background or "respond-async" in preferred:
+        return 0.0
+    return min(service.wait_secs, service.wait_secs if call.wait_secs is None else call.wait_secs)
+
+
+def _framing(request: Request, call: Call) -> Framing | None:
+    if getattr(call, "dry_run", False):
+        return None
+    if SSE in request.headers.get("accept", ""):
+        return Sse()
+    return Ndjson() if call.output_format == "stream-json" else None
+
+
+def _answer(service: Service, result: Result, patience: float) -> Response:
+    failure = _why_unfinished(service, result, patience)
+    if failure is None or isinstance(result, DryRunResult):
+        return answers.of_result(result)
+    status = answers.STATUS[failure.code] if failure.code == "timeout" else 503
+    headers = {"Location": answers.location(result.run_id), "X-Clinvk-Run": result.run_id}
+    body = result.model_dump(mode="json") | {"error": asdict(failure)}
+    return JSONResponse(body, status, headers=headers | answers.retry_headers(status, failure))
+
+
+def _why_unfinished(service: Service, result: Result, patience: float) -> Failure | None:
+    """Why a call ended before its run, or with it, when that was not the client's wish."""
+    if isinstance(result, DryRunResult):
+        return None
+    if result.status == "cancelled" and service.drain.closing.is_set():
+        return SHUTTING_DOWN
+    if result.status == "running" and patience >= service.wait_secs:
+        return Failure(
+            code="timeout",
+            message=f"the call waited {service.wait_secs:g} s, which is the longest; the run goes on",
+            hint=f"GET {answers.location(result.run_id)} has its state; ask with background: true for long runs",
+            details={"run_id": result.run_id},
+        )
+    return None
+
+
+class Events:
+    """Satisfies `Rendering`: every event, unchanged, and the result."""
+
+    def __init__(self, service: Service, framing: Framing, patience: float) -> None:
+        self.media_type = framing.media_type
+        self._service = service
+        self._framing = framing
+        self._patience = patience
+
+    def is_worth_starting(self, items: Sequence[Said]) -> bool:
+        return bool(items)
+
+    def headers(self, run_id: str) -> dict[str, str]:
+        return {"X-Clinvk-Run": run_id} if run_id else {}
+
+    def begin(self) -> bytes:
+        return b""
+
+    def said(self, item: Said) -> bytes:
+        return self._framing.said(item)
+
+    def heartbeat(self) -> bytes:
+        return self._framing.heartbeat()
+
+    def end(self, result: Result) -> bytes:
+        failure = _why_unfinished(self._service, result, self._patience)
+        return (self._framing.failure(failure) if failure else b"") + self._framing.result(result)
+
+    def failure(self, failure: Failure) -> bytes:
+        return self._framing.failure(failure)
+
+    def unstarted(self, scope: Scope, result: Result) -> ASGIApp | None:
+        return None

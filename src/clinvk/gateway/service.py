@@ -1,0 +1,86 @@
+"""What the handlers share, and what a request tells the guards around it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+from clinvk.errors import Failure
+from clinvk.executor.live import Listener
+from clinvk.gateway.calls import Result, RunResult
+from clinvk.gateway.drain import Drain
+from clinvk.response import ChainResult, CompareResult, DryRunResult, ParallelResult, PromptResult
+from clinvk.tools.app import App
+from clinvk.tools.caller import Caller
+from clinvk.web.guard import OWNER
+
+TRAIL = "clinvk.trail"
+ANONYMOUS = "http"  # who calls, where no keys are needed
+
+
+@dataclass(slots=True)
+class Trail:
+    """What a request did, for the audit log, the metrics and the log line; filled in on the way."""
+
+    operation: str = ""
+    backend: str = ""
+    workdir: str = ""
+    run_id: str = ""
+    outcome: str = ""
+    error_code: str = ""
+    cost_usd: float | None = None
+    prompts: list[str] = field(default_factory=list[str])
+
+    def failed(self, failure: Failure) -> None:
+        """The request was refused, or its run failed."""
+        self.outcome, self.error_code = "failed", failure.code
+
+    def ended(self, result: Result) -> None:
+        """The operation answered."""
+        if isinstance(result, DryRunResult):
+            self.outcome, self.backend, self.workdir = "dry_run", result.backend, result.cwd
+            return
+        self.run_id, self.outcome, self.cost_usd = result.run_id, result.status, cost(result)
+        if result.error is not None:
+            self.error_code = result.error.code
+        self.backend = ",".join(dict.fromkeys(part.backend for part in parts(result) if part.backend))
+
+
+def parts(result: RunResult) -> list[PromptResult]:
+    """The prompts that a result is made of."""
+    match result:
+        case PromptResult():
+            return [result]
+        case ParallelResult() | ChainResult() | CompareResult():
+            return list(result.results)
+
+
+def cost(result: RunResult) -> float | None:
+    """What a result cost; None when nobody said."""
+    known = [part.cost_usd for part in parts(result) if part.cost_usd is not None]
+    return sum(known) if known else None
+
+
+def trail_of(scope: Scope) -> Trail:
+    """The trail of a request."""
+    trail: Trail = scope.setdefault(TRAIL, Trail())
+    return trail
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """clinvk as the handlers use it; `cwd` is where a call without a workdir works."""
+
+    app: App
+    cwd: Path
+    drain: Drain
+
+    @property
+    def wait_secs(self) -> float:
+        """The longest wait of a call."""
+        return self.app.config.server.request_timeout_secs
+
+    def caller(self, request: Request, listener: Listener | None = None) -> Caller:
+        """Who calls: the owner of the key."""
+        return Caller(client=request.scope.get(OWNER) or ANONYMOUS, cwd=self.cwd, listener=listener)

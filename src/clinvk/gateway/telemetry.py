@@ -1,0 +1,141 @@
+"""The outermost layer: every request gets an id, a log line, its place in the metrics and the audit log.
+
+It is also the boundary of this edge: a bug met by one request is logged with its traceback, answered with 500, and ends
+nothing else.
+"""
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from clinvk.errors import Failure
+from clinvk.gateway import answers
+from clinvk.gateway.service import ANONYMOUS, Trail, trail_of
+from clinvk.web.guard import OWNER
+
+REQUEST_ID = "clinvk.request_id"
+NO_ROUTE = "none"
+CLIENT_LEFT = 499  # nginx's number; nobody sees it but logs and metrics
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+_SAFE_ID = re.compile(r"^[A-Za-z0-9._-]{1,100}$")
+_log = logging.getLogger("clinvk.gateway")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A request that was answered, or whose client left."""
+
+    request_id: str
+    method: str
+    route: str
+    status: int
+    seconds: float
+    who: str
+    trail: Trail
+    scope: Scope
+
+
+Watcher = Callable[[Seen], None]
+
+
+class Telemetry:
+    """ASGI; `watchers` are told of every request once it is over.
+
+    `templates` are the paths of the routes by their endpoint, such as /api/v1/runs/{id}: bounded, unlike paths.
+    """
+
+    def __init__(self, app: ASGIApp, templates: Mapping[object, str], watchers: Sequence[Watcher]) -> None:
+        self._app = app
+        self._templates = templates
+        self._watchers = watchers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        # The specification wants white space around values gone; httptools leaves it at the end.
+        scope["headers"] = [(name, value.strip()) for name, value in scope["headers"]]
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _SAFE_ID.match(given) else f"req_{secrets.token_hex(12)}"
+        scope[REQUEST_ID] = request_id
+        status = CLIENT_LEFT
+        began = time.perf_counter()
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _add_headers(MutableHeaders(raw=message["headers"]), request_id)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except Exception as error:  # noqa: BLE001 - this edge's boundary
+            _log.exception(
+                "%s %s failed unexpectedly", scope["method"], scope["path"], extra={"request_id": request_id}
+            )
+            if status == CLIENT_LEFT:
+                await answers.of_failure(scope, _bug(error))(scope, receive, sending)
+        finally:
+            self._tell(scope, request_id, status, time.perf_counter() - began)
+
+    def _tell(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        seen = Seen(
+            request_id=request_id,
+            method=scope["method"],
+            route=self._templates.get(scope.get("endpoint"), NO_ROUTE),
+            status=status,
+            seconds=seconds,
+            who=scope.get(OWNER) or ANONYMOUS,
+            trail=trail_of(scope),
+            scope=scope,
+        )
+        for watcher in self._watchers:
+            watcher(seen)
+
+
+def _add_headers(headers: MutableHeaders, request_id: str) -> None:
+    headers["X-Request-Id"] = request_id
+    headers["Request-Id"] = request_id  # where Anthropic's SDK looks for it
+    for name, value in SECURITY_HEADERS.items():
+        headers.setdefault(name, value)
+
+
+def _bug(error: Exception) -> Failure:
+    return Failure(
+        code="internal",
+        message=f"{type(error).__name__} in clinvk itself",
+        hint="the server's standard error output has the details; please report them",
+    )
+
+
+def log(seen: Seen) -> None:
+    """One line per request."""
+    trail = seen.trail
+    _log.info(
+        "%s %s %d",
+        seen.method,
+        seen.route,
+        seen.status,
+        extra={
+            "request_id": seen.request_id,
+            "run_id": trail.run_id,
+            "who": seen.who,
+            "duration_ms": round(seen.seconds * 1000, 1),
+            "outcome": trail.outcome,
+            "error_code": trail.error_code,
+        },
+    )

@@ -1,0 +1,29 @@
+"""The MCP endpoint for another door's application; that one guards it, listens, and stops it."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from mcp.server.transport_security import TransportSecuritySettings
+
+from clinvk.mcp_server import server as servers
+from clinvk.mcp_server.application import AppOperations
+from clinvk.mcp_server.http import Drain, NoSession
+from clinvk.tools.app import App
+from clinvk.tools.caller import working_directory
+from clinvk.web.mounting import Mounted
+
+
+@asynccontextmanager
+async def mounted(app: App) -> AsyncGenerator[Mounted]:
+    """The tools over clinvk as it is open already, at mcp.http_path. Satisfies `Mounting`."""
+    config = app.config
+    server = servers.build(AppOperations(app), cwd=working_directory(app.home), wait_secs=config.mcp.wait_secs)
+    drain = Drain()
+    server.middleware.append(drain)
+    endpoint = server.streamable_http_app(
+        streamable_http_path=config.mcp.http_path,
+        max_request_body_size=config.server.max_request_body_bytes,
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # the guard does it
+    )
+    async with server.session_manager.run():
+        yield Mounted(config.mcp.http_path, NoSession(endpoint, config.mcp.http_path), drain.close)
