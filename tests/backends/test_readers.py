@@ -297,6 +297,15 @@ def test_claude_a_run_that_ended_at_a_denial_is_blocked(turn: Make) -> None:
     assert "rm -rf build" in outcome.failure.message
 
 
+def test_claude_a_full_sandbox_for_root_is_refused_and_not_a_changed_cli(turn: Make) -> None:
+    stderr = "--dangerously-skip-permissions cannot be used with root/sudo privileges for security reasons\n"
+    ending = Ending(reason="exited", exit_code=1, stderr_tail=stderr)
+    _, outcome = fed("claude", turn(sandbox="full"), ending=ending)
+    assert outcome.failure.code == "unsupported_option"
+    assert outcome.failure.details == {"option": "sandbox_mode", "value": "full"}
+    assert "IS_SANDBOX=1" in outcome.failure.hint
+
+
 def test_claude_cached_input_is_part_of_the_input(turn: Make) -> None:
     usage = {
         "input_tokens": 10,

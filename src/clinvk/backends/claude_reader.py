@@ -252,7 +252,7 @@ class ClaudeReader:
             return stopped
         result = self._result
         if result is None:
-            return failures.start_failure(ADVICE, ending.stderr_tail, ending.exit_code)
+            return self._unstarted(ending)
         if _failed(result) or ending.exit_code != 0:
             return self._told(result, ending)
         structured = result.get("structured_output")
@@ -260,6 +260,18 @@ class ClaudeReader:
             return failures.mismatch(ADVICE, "it gave none")
         answered = bool(self._last_chars) or self._worked or structured is not None
         return failures.unproven(ADVICE, asked=self._turn.resume_id, given=self._session, answered=answered)
+
+    def _unstarted(self, ending: Ending) -> Failure:
+        """The failure of a run that ended without a result."""
+        if "root/sudo privileges" not in ending.stderr_tail:
+            return failures.start_failure(ADVICE, ending.stderr_tail, ending.exit_code)
+        return failures.failure(
+            ADVICE,
+            "unsupported_option",
+            "Claude Code does not run with sandbox_mode full as root",
+            hint="use another sandbox_mode or user; or set IS_SANDBOX=1 where the machine itself is a sandbox",
+            details={"option": "sandbox_mode", "value": self._turn.sandbox},
+        )
 
     def _told(self, result: JsonObject, ending: Ending) -> Failure:
         """The failure that a `result` event tells."""
