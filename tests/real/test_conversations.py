@@ -47,19 +47,25 @@ async def test_a_session_is_handed_over_with_all_that_was_said(clinvk: Clinvk, f
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-async def test_a_session_that_the_cli_has_lost_is_never_silently_begun_anew(clinvk: Clinvk, backend: str) -> None:
-    clinvk.plays(Answer("The duck is called Ada."), Answer("Ada, you said."))
+async def test_a_session_that_the_cli_has_lost_goes_on_from_our_transcript(clinvk: Clinvk, backend: str) -> None:
+    clinvk.plays(Answer("The duck is called Ada."), Answer("Ada, you said."), Answer("Still Ada."))
     begun = (await clinvk.prompt("Name my duck.", backend)).result
     forget(clinvk.place.user / KEPT[backend])
-    answer = await clinvk.prompt("What is its name?", backend, session_id=begun["session_id"])
+    found = (await clinvk.prompt("What is its name?", backend, session_id=begun["session_id"])).result
+    again = (await clinvk.prompt("Sure?", backend, session_id=begun["session_id"])).result
 
-    result = answer.result
-    if result["status"] == "completed":  # handed over to a new conversation of the CLI, which the result says
-        assert "handed over" in str(result["warnings"])
-        assert "The duck is called Ada." in texts_sent(clinvk.standin.questions[-1])[0]
-        return
-    assert (result["error"]["code"], result["session_id"]) == ("session_lost", begun["session_id"])
-    assert len(clinvk.standin.questions) == 1
+    assert {found["session_id"], again["session_id"]} == {begun["session_id"]}
+    assert [(result["status"], result["output"]) for result in (found, again)] == [
+        ("completed", "Ada, you said."),
+        ("completed", "Still Ada."),
+    ]
+    [warning] = found["warnings"]
+    assert "transcript was handed over" in warning
+    assert again["warnings"] == []
+    _, received, continued = clinvk.standin.questions
+    [handed] = texts_sent(received)
+    assert re.search("Name my duck.*The duck is called Ada.*What is its name", handed, re.DOTALL)
+    assert [role for role, _ in conversation(continued)] == ["user", "assistant", "user"]
 
 
 def forget(folder: Path) -> None:
