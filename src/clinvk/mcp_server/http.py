@@ -13,6 +13,8 @@ from typing import Any
 import anyio
 from mcp import MCPError
 from mcp.server import MCPServer
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.streamable_http import EventStore
 from mcp.server.transport_security import TransportSecuritySettings
@@ -25,6 +27,7 @@ from clinvk.config.cascade import Loaded
 from clinvk.mcp_server.application import server_of
 from clinvk.web import guard, listener
 from clinvk.web import health as health_of
+from clinvk.web.guard import OWNER
 from clinvk.web.health import Endpoint
 from clinvk.web.keys import Keyring
 
@@ -58,7 +61,10 @@ class Drain:
 
 
 class NoSession:
-    """ASGI: answers 405 to GET and DELETE without a session, which the SDK would open a stream for."""
+    """ASGI: answers 405 to GET and DELETE without a session, which the SDK would open a stream for.
+
+    It tells the SDK whose key a request carries; the SDK then lets a session be used only with the key that opened it.
+    """
 
     def __init__(self, app: ASGIApp, path: str) -> None:
         self._app = app
@@ -68,6 +74,8 @@ class NoSession:
         if self._needs_session(scope) and all(name != b"mcp-session-id" for name, _ in scope["headers"]):
             error = {"jsonrpc": "2.0", "id": None, "error": {"code": -32000, "message": "Method not allowed"}}
             return await JSONResponse(error, 405, headers={"Allow": "POST"})(scope, receive, send)
+        if OWNER in scope:
+            scope["user"] = AuthenticatedUser(AccessToken(token="", client_id=scope[OWNER], scopes=[]))
         return await self._app(scope, receive, send)
 
     def _needs_session(self, scope: Scope) -> bool:

@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from urllib.parse import urlsplit
 
-from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
-from mcp.server.auth.provider import AccessToken
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -123,8 +121,6 @@ class KeyGuard:
             failure = Failure(code="auth_required", message="a valid API key is needed, as X-Api-Key or Bearer")
             return await self._refuse(scope, 401, failure)(scope, receive, send)
         scope[OWNER] = owner
-        # The MCP SDK then lets an MCP session be used only with the key that opened it.
-        scope["user"] = AuthenticatedUser(AccessToken(token="", client_id=owner, scopes=[]))
         return await self._app(scope, receive, send)
 
 
