@@ -94,7 +94,6 @@ async def test_every_result_fits_its_schema_and_progress_never_goes_back(clinvk:
         assert structured.misfit(answer.result, schemas["prompt"] or {}) == ""
         assert answer.progress[0][1].startswith(f"{backend} · running 0s")
         reached = [moment for moment, _ in answer.progress]
-        assert reached[0] < 5
         assert all(before < after for before, after in itertools.pairwise(reached))
         news = " ".join(message for _, message in answer.progress)
         assert re.search("started|thinking: Hm.|Fine.", news)
