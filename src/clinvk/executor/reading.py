@@ -58,8 +58,12 @@ class Reading:
 
     def warnings(self) -> list[str]:
         """What the caller should know of how the output was read."""
-        skipped = self.lines.skipped
-        return [f"{skipped} lines of output over {MAX_LINE_BYTES} bytes were not read"] if skipped else []
+        warnings: list[str] = []
+        if self.lines.skipped:
+            warnings.append(f"{self.lines.skipped} lines of output over {MAX_LINE_BYTES} bytes were not read")
+        if self.answer.unsaved:
+            warnings.append(f"only the beginning of the answer could be saved: {self.answer.unsaved}")
+        return warnings
 
     def close(self) -> None:
         """Close the files."""

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -50,7 +52,10 @@ class Lines:
 
 
 class Answer:
-    """Collects the last assistant message: its beginning in memory, and all of it in a file once it is long."""
+    """Collects the last assistant message: its beginning in memory, and all of it in a file once it is long.
+
+    `unsaved` says why there is no such file, where the disk refused it.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -59,6 +64,7 @@ class Answer:
         self._fresh = True
         self.chars = 0
         self.used_tools = False
+        self.unsaved = ""
 
     def take(self, event: Event) -> None:
         """Follow one event."""
@@ -77,18 +83,36 @@ class Answer:
         before, self.chars = self.chars, self.chars + len(text)
         if before < KEPT_CHARS:
             self._parts.append(text[: KEPT_CHARS - before])
-        if self.chars > KEPT_CHARS:
-            if self._file is None:
-                self._file = self._path.open("wb")
-                self._file.write("".join(self._parts).encode("utf-8", "replace"))
-                text = text[max(0, KEPT_CHARS - before) :]
-            self._file.write(text.encode("utf-8", "replace"))
+        if self.chars > KEPT_CHARS and not self.unsaved:
+            try:
+                self._save(text, max(0, KEPT_CHARS - before))
+            except OSError as error:
+                self._give_up(error)
+
+    def _save(self, text: str, kept: int) -> None:
+        if self._file is None:
+            self._file = self._path.open("wb")
+            self._file.write("".join(self._parts).encode("utf-8", "replace"))
+            text = text[kept:]
+        self._file.write(text.encode("utf-8", "replace"))
+
+    def _give_up(self, error: OSError) -> None:
+        """The disk takes no more; a part of the file would pass for the whole answer."""
+        self.unsaved = error.strerror or str(error)
+        self._drop()
+
+    def _drop(self) -> None:
+        with suppress(OSError):
+            if self._file is not None:
+                self._file.close()
+        self._file = None
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
     def replace(self, text: str) -> None:
         """Start over with `text`: another message began, or the backend stated its final one."""
-        self.close()
-        self._path.unlink(missing_ok=True)
-        self._parts, self.chars, self._fresh = [], 0, False
+        self._drop()
+        self._parts, self.chars, self._fresh, self.unsaved = [], 0, False, ""
         if text:
             self._add(text)
 
@@ -99,9 +123,12 @@ class Answer:
 
     def close(self) -> None:
         """Finish the file, if there is one."""
-        if self._file is not None:
-            self._file.close()
+        try:
+            if self._file is not None:
+                self._file.close()
             self._file = None
+        except OSError as error:
+            self._give_up(error)
 
 
 class EventLog:
@@ -109,20 +136,21 @@ class EventLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
+        self._full = False
 
     def write(self, events: Iterable[Event]) -> None:
         """Append events; a full disk loses them here, not in the spool from which they can be read again."""
         lines = [_encoded(_shortened(event)) for event in events]
-        if not lines:
+        if not lines or self._full:
             return
+        data = b"\n".join(lines) + b"\n"
         try:
             if self._file is None:
-                self._file = self._path.open("wb")
-            self._file.write(b"\n".join(lines) + b"\n")
-            self._file.flush()
+                self._file = self._path.open("wb", buffering=0)
+            self._full = self._file.write(data) != len(data)
         except OSError:
-            return
+            self._full = True
 
     def close(self) -> None:
         """Close the file, if any event was written."""

@@ -1,0 +1,146 @@
+"""A disk that is full or cannot be written: a clear error, and no record is damaged."""
+
+import ctypes
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+
+from clinvk.errors import ClinvkError
+from clinvk.request import PromptRequest, RunsRequest
+from clinvk.response import PromptResult
+from clinvk.tools import prompt, runs
+from clinvk.tools.app import App
+from fakes import agent
+from fakes.world import PATIENCE_SECS, World
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+MS_RDONLY, MS_REMOUNT = 1, 32  # mount(2)
+
+
+def mount(target: Path, flags: int = 0, options: str = "") -> None:
+    """mount(2) of a tmpfs; skips the test where this is not allowed."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"tmpfs", str(target).encode(), b"tmpfs", flags, options.encode()) != 0:
+        pytest.skip(f"cannot mount a small disk here: {os.strerror(ctypes.get_errno())}")
+
+
+@pytest.fixture
+def small(world: World) -> Iterator[World]:
+    """A world whose home is a disk of 3 MiB."""
+    world.home.mkdir()
+    mount(world.home, options="size=3m,mode=700")
+    yield world
+    world.processes.kill()
+    ctypes.CDLL(None).umount2(str(world.home).encode(), 2)  # MNT_DETACH
+
+
+async def run(app: App, world: World, *steps: agent.Step) -> PromptResult:
+    with anyio.fail_after(PATIENCE_SECS):
+        request = PromptRequest(prompt=agent.prompt(*steps), backend="claude")
+        result = await prompt.prompt(app, request, world.caller())
+    assert isinstance(result, PromptResult)
+    return result
+
+
+async def shown(app: App, world: World, run_id: str) -> PromptResult:
+    found = await runs.runs(app, RunsRequest(action="status", run_id=run_id), world.caller())
+    assert isinstance(found.result, PromptResult)
+    return found.result
+
+
+def fill(home: Path) -> Path:
+    """Use up the disk; the file to delete to have space again."""
+    path = home / "ballast"
+    with path.open("wb", buffering=0) as ballast:
+        try:
+            while True:
+                ballast.write(b"\0" * 4096)
+        except OSError:
+            return path
+
+
+async def test_output_that_does_not_fit_stops_the_run_with_a_clear_error(small: World) -> None:
+    async with small.app() as app:
+        result = await run(app, small, {"answer": "first words"}, {"flood": 8}, {"hang": True})
+        assert app.runs.record(result.run_id).id == result.run_id
+        listed = await runs.runs(app, RunsRequest(action="list"), small.caller())
+    assert (result.status, result.error and result.error.code) == ("failed", "internal")
+    assert result.error is not None
+    assert "No space left" in result.error.message
+    assert result.partial
+    assert listed.total == 1
+
+
+async def test_a_full_disk_refuses_new_runs_and_space_makes_them_possible_again(small: World) -> None:
+    async with small.app() as app:
+        assert (await run(app, small, {"answer": "hi"})).status == "completed"
+        ballast = fill(small.home)
+        with pytest.raises(ClinvkError) as refused:
+            await run(app, small, {"answer": "hi"})
+        assert len(small.calls()) == 1
+        ballast.unlink()
+        assert (await run(app, small, {"answer": "again"})).status == "completed"
+        listed = await runs.runs(app, RunsRequest(action="list"), small.caller())
+    assert refused.value.failure.code == "internal"
+    assert "No space left" in refused.value.failure.message
+    assert "CLINVK_HOME" in (refused.value.failure.hint or "")
+    assert (listed.total, listed.warnings) == (2, [])
+
+
+async def test_a_result_that_cannot_be_saved_is_answered_and_settled_later(small: World) -> None:
+    up, go = small.fifo("up"), small.fifo("go")
+    results: list[PromptResult] = []
+    async with small.app() as app:
+
+        async def call() -> None:
+            steps: list[agent.Step] = [{"answer": "the answer"}, {"reach": str(up)}, {"wait": str(go)}]
+            results.append(await run(app, small, *steps))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call)
+            told = await up.reached()
+            ballast = fill(small.home)
+            await go.release()
+        # the command could write no more; what it had written is answered and the run is no less readable
+        [result] = results
+        assert result.output == "the answer"
+        ballast.unlink()
+        later = await shown(app, small, told["run"])
+    assert (later.run_id, later.output) == (result.run_id, "the answer")
+    assert later.status == result.status
+
+
+async def test_a_home_that_becomes_read_only_gives_a_clear_error(small: World) -> None:
+    async with small.app() as app:
+        first = await run(app, small, {"answer": "hi"})
+        mount(small.home, MS_REMOUNT | MS_RDONLY, "size=3m")
+        with pytest.raises(ClinvkError) as refused:
+            await run(app, small, {"answer": "hi"})
+        assert (await shown(app, small, first.run_id)).output == "hi"
+        mount(small.home, MS_REMOUNT, "size=3m")
+    assert refused.value.failure.code == "internal"
+    assert "Read-only file system" in refused.value.failure.message
+    assert str(small.home) in refused.value.failure.message
+
+
+async def test_a_home_that_is_a_file_gives_a_clear_error(world: World) -> None:
+    world.home.write_text("not a folder", encoding="utf-8")
+    with pytest.raises(ClinvkError) as refused:
+        async with world.app():
+            raise AssertionError("it opened")
+    assert str(world.home) in refused.value.failure.message
+
+
+async def test_a_home_below_a_file_gives_a_clear_error(world: World) -> None:
+    (world.root / "file").touch()
+    below = replace(world, environ={**world.environ, "CLINVK_HOME": str(world.root / "file" / "home")})
+    with pytest.raises(ClinvkError) as refused:
+        async with below.app():
+            raise AssertionError("it opened")
+    assert "file/home" in refused.value.failure.message
