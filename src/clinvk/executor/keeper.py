@@ -126,10 +126,11 @@ class Keeper:
             keeper.close()
             if received is not None:
                 body, fds = received
-                # fds[1:] are locks: holding them open until this process ends is their whole purpose
-                Supervisor(json.loads(body), socket.socket(fileno=fds[0]), wakeup).run()
+                Supervisor(json.loads(body), fds, wakeup).run()
             code = 0
         finally:
+            if code:  # nobody else would tell of the bug
+                sys.excepthook(*sys.exc_info())
             os._exit(code)
 
     def _let_go(self) -> None:

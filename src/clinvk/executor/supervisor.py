@@ -1,6 +1,7 @@
 """One command from its start until nothing of it is alive; standard library only, because the keeper imports it."""
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -13,6 +14,7 @@ from clinvk.executor.proctree import LINUX, descendants, signal_all, start_time
 
 STATE_BYTES = 4096  # one page, padded: the ending is written in place, so a full disk cannot refuse it
 PIPE_BYTES = 1 << 20
+MESSAGE_CHARS = 1000  # of an ending, so that it fits into the page
 STDERR_LIMIT = 16 << 20  # bytes kept of stderr; the rest is read and dropped
 TAKES = 8  # of a full pipe, before the stragglers are looked at again
 DRAIN_SECS = 1.0  # how long to wait for the end of file once no descendant is alive
@@ -60,6 +62,7 @@ class Spool:
         self.size = 0
         self.open = True
         self.failed: OSError | None = None
+        self.splices = hasattr(os, "splice")
         os.set_blocking(self.read_fd, False)
         if LINUX:
             import fcntl
@@ -84,8 +87,13 @@ class Spool:
     def _move(self) -> int:
         if self.failed or self.size >= self.limit:
             return len(os.read(self.read_fd, PIPE_BYTES))
-        if hasattr(os, "splice"):
-            return os.splice(self.read_fd, self.file, PIPE_BYTES)
+        if self.splices:
+            try:
+                return os.splice(self.read_fd, self.file, PIPE_BYTES)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                self.splices = False  # not every file system can
         data = os.read(self.read_fd, PIPE_BYTES)
         view = memoryview(data)
         while view:
@@ -96,10 +104,11 @@ class Spool:
 class Supervisor:
     """Owns one command from its start until nothing of it is alive."""
 
-    def __init__(self, request: dict[str, Any], control: socket.socket, wakeup: Wakeup) -> None:
+    def __init__(self, request: dict[str, Any], fds: list[int], wakeup: Wakeup) -> None:
+        control, *self.locks = fds  # the locks are held open until nothing of the run is alive
         self.folder: str = request["folder"]
         self.request = request
-        self.control: socket.socket | None = control
+        self.control: socket.socket | None = socket.socket(fileno=control)
         self.detached: bool = request["detached"]
         self.grace: float = request["grace_secs"]
         self.reason = "exited"
@@ -109,29 +118,51 @@ class Supervisor:
         self.kill_at: float | None = None
         self.wakeup = wakeup
         self.begun = self.active = time.monotonic()
-        self.state = os.open(f"{self.folder}/keeper.json", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        self.out = Spool(f"{self.folder}/stdout", request["max_output_bytes"])
-        self.err = Spool(f"{self.folder}/stderr", STDERR_LIMIT)
+        self.state = -1
+        self.out: Spool
+        self.err: Spool
 
     def run(self) -> None:
         """Start the command, see it through, and leave the ending on disk and on the socket."""
-        try:
-            self._start()
-        except OSError as error:
-            self.reason, self.message = "spawn_failed", f"{error.strerror}: {self.request['argv'][0]}"
-        else:
+        if self._open() and self._start():
             self._record(None)
             self._tell(f"S {os.getpid()}\n")
             self._watch()
             self._end_stragglers()
             self._drain()
-        self._record(self._ending())
+        ending = self._ending()
+        self._record(ending)
         if self.detached:
             for fd in (self.out.file, self.err.file, self.state):
-                os.fsync(fd)
-        self._tell(f"X {json.dumps(self._ending())}\n", patient=True)
+                with contextlib.suppress(OSError):
+                    os.fsync(fd)
+        for lock in self.locks:  # before anybody is told: who starts the next turn at once must find it free
+            os.close(lock)
+        self._tell(f"X {json.dumps(ending)}\n", patient=True)
 
-    def _start(self) -> None:
+    def _open(self) -> bool:
+        try:
+            self._open_files()
+        except OSError as error:
+            self.reason, self.message = "disk_full", f"cannot write to {self.folder}: {error.strerror}"
+            self.detached = False  # there is nothing to be kept
+            return False
+        return True
+
+    def _open_files(self) -> None:
+        self.state = os.open(f"{self.folder}/keeper.json", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self.out = Spool(f"{self.folder}/stdout", self.request["max_output_bytes"])
+        self.err = Spool(f"{self.folder}/stderr", STDERR_LIMIT)
+
+    def _start(self) -> bool:
+        try:
+            self._spawn()
+        except OSError as error:  # of the working directory, the stdin file or the program
+            self.reason, self.message = "spawn_failed", f"{error.strerror}: {error.filename or self.request['argv'][0]}"
+            return False
+        return True
+
+    def _spawn(self) -> None:
         os.chdir(self.request["cwd"])
         stdin = os.open(self.request["stdin"], os.O_RDONLY | os.O_CLOEXEC)
         actions = [
@@ -288,7 +319,7 @@ class Supervisor:
         return {
             "reason": self.reason,
             "exit_code": code if code is None or code >= 0 else 128 - code,
-            "message": self.message,
+            "message": self.message[:MESSAGE_CHARS],
             "duration_ms": round((time.monotonic() - self.begun) * 1000),
         }
 
@@ -299,7 +330,11 @@ class Supervisor:
             "started_at": time.time() - (time.monotonic() - self.begun),
             "ending": ending,
         }
-        os.pwrite(self.state, json.dumps(state).encode().ljust(STATE_BYTES)[:STATE_BYTES], 0)
+        try:
+            os.pwrite(self.state, json.dumps(state).encode().ljust(STATE_BYTES)[:STATE_BYTES], 0)
+        except OSError as error:
+            if ending is None:
+                self._stop("disk_full", f"cannot write to {self.folder}: {error.strerror}")
 
     def _tell(self, line: str, *, patient: bool = False) -> None:
         if self.control is None:

@@ -1,0 +1,170 @@
+"""Commands that cannot be started, and what a run holds while and after it goes on."""
+
+import errno
+import os
+from pathlib import Path
+
+import anyio
+import pytest
+
+from clinvk.events import Ending
+from clinvk.executor.process import Keeper, Launch, Limits, keeping, read_ending
+from clinvk.executor.supervisor import Spool
+from clinvk.request import PromptRequest
+from clinvk.response import PromptResult
+from clinvk.tools import prompt
+from fakes import agent
+from fakes.world import PATIENCE_SECS, World
+
+pytestmark = pytest.mark.anyio
+
+LIMITS = Limits(timeout_secs=20, stall_secs=0, max_output_bytes=1 << 20, grace_secs=0.1)
+
+
+async def ending_of(keeper: Keeper, folder: Path, *argv: str, cwd: Path | None = None) -> Ending:
+    folder.mkdir(exist_ok=True)
+    (folder / "stdin").touch()
+    launch = Launch(
+        folder=folder, argv=argv, env={}, cwd=cwd or folder, stdin=folder / "stdin", limits=LIMITS, detached=False
+    )
+    with anyio.fail_after(PATIENCE_SECS):
+        async with keeper.running(launch) as process:
+            while process.ending is None:
+                await process.news()
+    return process.ending
+
+
+@pytest.mark.parametrize(
+    ("program", "cwd", "names"),
+    [
+        ("{folder}/no-such-program", "{folder}", "{folder}/no-such-program"),
+        ("{folder}/stdin", "{folder}", "{folder}/stdin"),
+        ("/bin/true", "{folder}/no-such-folder", "{folder}/no-such-folder"),
+        ("/bin/true", "{folder}/stdin", "{folder}/stdin"),
+    ],
+    ids=["no program", "not executable", "no folder", "folder is a file"],
+)
+async def test_what_cannot_be_started_is_named(tmp_path: Path, program: str, cwd: str, names: str) -> None:
+    folder = tmp_path / "run"
+    with keeping() as keeper:
+        ending = await ending_of(
+            keeper, folder, program.format(folder=folder), cwd=Path(cwd.format(folder=folder))
+        )
+        alive = await ending_of(keeper, tmp_path / "next", "/bin/true")
+    assert ending.reason == "spawn_failed"
+    assert names.format(folder=folder) in ending.message
+    assert (alive.reason, alive.exit_code) == ("exited", 0)
+    assert read_ending(folder) == ending
+
+
+async def test_a_run_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with keeping() as keeper:
+        folder = tmp_path / "run"
+        folder.mkdir()
+        launch = Launch(
+            folder=tmp_path / "gone", argv=["/bin/true"], env={}, cwd=folder, stdin=folder, limits=LIMITS
+        )
+        with anyio.fail_after(PATIENCE_SECS):
+            async with keeper.running(launch) as process:
+                while process.ending is None:
+                    await process.news()
+    assert process.ending.reason == "disk_full"
+    assert str(tmp_path / "gone") in process.ending.message
+
+
+async def test_a_very_long_error_still_leaves_a_readable_ending(tmp_path: Path) -> None:
+    with keeping() as keeper:
+        ending = await ending_of(keeper, tmp_path / "run", "/" + "x/" * 2000)
+    assert ending.reason == "spawn_failed"
+    assert read_ending(tmp_path / "run") == ending
+
+
+async def test_a_child_gets_default_signals_its_own_session_and_no_foreign_descriptors(tmp_path: Path) -> None:
+    script = "ls -l /proc/self/fd; grep SigIgn /proc/self/status; ps -o sid=,pid= -p $$"
+    with keeping() as keeper:
+        await ending_of(keeper, tmp_path / "run", "/bin/sh", "-c", script)
+    told = (tmp_path / "run" / "stdout").read_text(encoding="utf-8")
+    descriptors = [line.split()[-3] for line in told.splitlines() if "->" in line]
+    sid, pid = told.split()[-2:]
+    assert descriptors == ["0", "1", "2", "3"]  # 3 is the directory that ls reads
+    of_the_c_library = 0b11 << 31  # signals 32 and 33 cannot be set by programs
+    assert int(told.split("SigIgn:")[1].split()[0], 16) & ~of_the_c_library == 0
+    assert sid == pid
+
+
+async def test_a_session_is_free_as_soon_as_its_turn_has_ended(world: World) -> None:
+    async with world.app() as app:
+        result = await prompt.prompt(app, PromptRequest(prompt="one", backend="claude"), world.caller())
+        assert isinstance(result, PromptResult)
+        for number in range(12):
+            request = PromptRequest(prompt=f"turn {number}", session_id=result.session_id)
+            result = await prompt.prompt(app, request, world.caller())
+            assert isinstance(result, PromptResult)
+            assert result.status == "completed"
+
+
+async def test_a_process_whose_first_run_continues_a_session_frees_it(world: World) -> None:
+    async with world.app() as app:
+        result = await prompt.prompt(app, PromptRequest(prompt="one", backend="claude"), world.caller())
+    assert isinstance(result, PromptResult)
+    for number in range(3):
+        async with world.app() as app:
+            for turn in range(2):
+                request = PromptRequest(prompt=f"{number} {turn}", session_id=result.session_id)
+                result = await prompt.prompt(app, request, world.caller())
+                assert isinstance(result, PromptResult)
+
+
+async def test_no_descriptor_is_left_behind(world: World) -> None:
+    async with world.app() as app:
+
+        async def one(text: str) -> None:
+            result = await prompt.prompt(app, PromptRequest(prompt=text, backend="claude"), world.caller())
+            assert isinstance(result, PromptResult)
+
+        for number in range(3):
+            await one(f"warm {number}")
+        before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+        for number in range(10):
+            await one(f"then {number}")
+        assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_a_file_system_that_cannot_splice_is_written_to_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: int) -> int:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "splice", refuse)
+    spool = Spool(str(tmp_path / "stdout"), 1 << 20)
+    os.write(spool.write_fd, b"some words")
+    os.close(spool.write_fd)
+    taken = [spool.take(), spool.take()]
+    os.close(spool.read_fd)
+    os.close(spool.file)
+    assert (taken, spool.open, spool.failed) == ([10, 0], False, None)
+    assert (tmp_path / "stdout").read_bytes() == b"some words"
+
+
+async def test_the_environment_is_built_and_not_inherited(world: World) -> None:
+    foreign = {
+        "CLAUDECODE": "1",
+        "CLAUDE_CODE_ENTRYPOINT": "cli",
+        "CODEX_SANDBOX": "seatbelt",
+        "GEMINI_API_KEY": "g",
+        "CODEX_API_KEY": "o",
+        "CLINVK_API_KEYS": "k",
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "LD_PRELOAD": "",
+        "PYTHONPATH": "/nowhere",
+    }
+    world.environ.update(foreign, ANTHROPIC_API_KEY="a", LC_TIME="C")
+    async with world.app() as app:
+        await prompt.prompt(app, PromptRequest(prompt=agent.prompt({"answer": "hi"}), backend="claude"), world.caller())
+    [call] = world.calls()
+    env = call["env"]
+    assert not set(foreign) & set(env)
+    assert (env["ANTHROPIC_API_KEY"], env["LC_TIME"], env["CLINVK_DEPTH"]) == ("a", "C", "1")
+    assert env["CLINVK_CHAIN_ID"] == env["CLINVK_RUN_ID"]
+    assert (call["cwd"], env["HOME"]) == (str(world.workdir), world.environ["HOME"])
