@@ -75,14 +75,15 @@ def _shape(node: Schema, known: frozenset[str]) -> Schema:
     if "anyOf" in node:
         options = _options(node)
         only = _shape(options[0], known) if len(options) == 1 else _SOME_OBJECT
-        return {"anyOf": [only, {"type": "null"}]} if "$ref" in only else only | {"type": [only["type"], "null"]}
+        return {"anyOf": [only, {"type": "null"}]}  # a list of types would be shorter, but some clients reject it
     result: Schema = {"type": node["type"]} if "type" in node else {}
     if "enum" in node and len(node["enum"]) <= _MOST_VALUES:
         result["enum"] = node["enum"]
     if "items" in node:
         result["items"] = _shape(node["items"], known)
     if "properties" in node:
-        result["properties"] = {name: _shape(child, known) for name, child in node["properties"].items()}
+        shapes = {name: _shape(child, known) for name, child in node["properties"].items()}
+        result["properties"] = {name: shape for name, shape in shapes.items() if shape}
     return result
 
 

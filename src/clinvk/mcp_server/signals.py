@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from clinvk.errors import ClinvkError
+
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -28,7 +30,13 @@ async def cancelled_by_signal() -> AsyncGenerator[anyio.CancelScope]:
                     os._exit(128 + number)
                 scope.cancel()
 
+    refused: ClinvkError | None = None
     async with anyio.create_task_group() as group:
         group.start_soon(watch)
-        yield scope
+        try:
+            yield scope
+        except ClinvkError as error:  # which the task group would wrap
+            refused = error
         group.cancel_scope.cancel()
+    if refused is not None:
+        raise refused
