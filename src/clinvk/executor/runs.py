@@ -25,6 +25,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clinvk.errors import ClinvkError
+from clinvk.executor.files import private
 
 RunKind = Literal["prompt", "parallel", "chain", "compare"]
 Mark = Literal["handed", "read", "cancel"]
@@ -126,7 +127,8 @@ class RunStore:
         """
         folder, hidden = self.path(record.id), self.path(f".{record.id}")
         try:
-            hidden.mkdir(mode=0o700, parents=True)
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            hidden.mkdir(mode=0o700)
             lock = os.open(hidden / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise storage_error(folder, error) from error
@@ -277,7 +279,7 @@ class RunStore:
     def add_child(self, run_id: str, child_id: str) -> None:
         """Note a child of a run, in the order in which they are started."""
         try:
-            with (self.path(run_id) / "children").open("a", encoding="utf-8") as listing:
+            with open(self.path(run_id) / "children", "a", encoding="utf-8", opener=private) as listing:
                 listing.write(f"{child_id}\n")
         except OSError as error:
             raise storage_error(self.path(run_id), error) from error

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from pydantic_core import to_json as to_bytes
 
 from clinvk.events import Event, TextDelta, TextEnd, ToolFinished, ToolStarted, to_json
+from clinvk.executor.files import private
 
 CHUNK_BYTES = 256 * 1024
 MAX_LINE_BYTES = 32 << 20  # a longer line is no event of any CLI; it is skipped, its bytes stay in the spool
@@ -91,7 +92,7 @@ class Answer:
 
     def _save(self, text: str, kept: int) -> None:
         if self._file is None:
-            self._file = self._path.open("wb")
+            self._file = open(self._path, "wb", opener=private)  # noqa: SIM115 - held until close()
             self._file.write("".join(self._parts).encode("utf-8", "replace"))
             text = text[kept:]
         self._file.write(text.encode("utf-8", "replace"))
@@ -147,7 +148,7 @@ class EventLog:
         data = b"\n".join(lines) + b"\n"
         try:
             if self._file is None:
-                self._file = self._path.open("wb", buffering=0)
+                self._file = open(self._path, "wb", buffering=0, opener=private)  # noqa: SIM115
             self._full = self._file.write(data) != len(data)
         except OSError:
             self._full = True

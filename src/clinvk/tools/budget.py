@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from clinvk.errors import ClinvkError
+from clinvk.executor.files import private
 from clinvk.executor.runs import storage_error
 
 
@@ -20,7 +21,7 @@ class Ledger:
         """Note what a run cost; noting it again does not count it twice."""
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            with self._today().open("a", encoding="utf-8") as log:
+            with open(self._today(), "a", encoding="utf-8", opener=private) as log:
                 log.write(f"{run_id} {cost_usd!r}\n")
         except OSError as error:
             raise storage_error(self._folder, error) from error
