@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 
 from clinvk.config.settings import ServerConfig
 from clinvk.errors import ClinvkError, Failure
-from clinvk.gateway import answers, reading, rest, telemetry
+from clinvk.gateway import answers, anthropic, openai, reading, rest, telemetry
 from clinvk.gateway.address import Addresses
 from clinvk.gateway.attended import Gone
 from clinvk.gateway.audit import Audit
@@ -106,6 +106,10 @@ def routes(service: Service) -> list[BaseRoute]:
         at("/runs/{id}", "cancel_run", reading.cancel_run, "DELETE"),
         at("/runs/{id}/events", "run_events", reading.run_events),
         at("/runs/{id}/output", "run_output", reading.run_output),
+        Route(f"{openai.PATH}/chat/completions", openai.endpoint(service), methods=["POST"], name="openai_chat"),
+        Route(f"{openai.PATH}/models", openai.models(service), methods=["GET"], name="openai_models"),
+        Route(f"{openai.PATH}/models/{{model:path}}", openai.models(service), methods=["GET"], name="openai_model"),
+        Route(f"{anthropic.PATH}/messages", anthropic.endpoint(service), methods=["POST"], name="anthropic_messages"),
         Route(health.PATH, health.endpoint(service.app), methods=["GET"], name="health"),
     ]
 

@@ -17,12 +17,13 @@ from clinvk.executor.live import Listener
 from clinvk.gateway import answers
 from clinvk.gateway.attended import attended
 from clinvk.gateway.body import parsed
-from clinvk.gateway.calls import Call, Operation, Result
+from clinvk.gateway.calls import Call, ChainCall, CompareCall, Operation, ParallelCall, PromptCall, Result
 from clinvk.gateway.drain import SHUTTING_DOWN
 from clinvk.gateway.feed import Said
 from clinvk.gateway.service import Service, Trail, trail_of
 from clinvk.gateway.stream import SSE, Framing, Ndjson, Sse
 from clinvk.gateway.streamed import Streamed
+from clinvk.request import PromptOptions
 from clinvk.response import DryRunResult
 
 Work = Callable[[Listener | None], Awaitable[Result]]
@@ -55,11 +56,19 @@ def endpoint(service: Service, operation: Operation) -> Callable[[Request], Awai
 
 
 def _note(trail: Trail, call: Call) -> None:
-    options = [call, *getattr(call, "tasks", ()), *getattr(call, "steps", ())]
-    trail.workdir = ",".join(dict.fromkeys(o.workdir for o in options if getattr(o, "workdir", None)))
-    trail.prompts = [o.prompt for o in options if hasattr(o, "prompt")]
-    named = [getattr(o, "backend", None) for o in options]
-    trail.backend = ",".join(dict.fromkeys(name for name in named if name))
+    match call:
+        case PromptCall():
+            options: Sequence[PromptOptions] = [call]
+        case ParallelCall():
+            options = call.tasks
+        case ChainCall():
+            options = call.steps
+        case CompareCall():
+            backends: Sequence[str | None] = call.backends or [None]
+            options = [PromptOptions(prompt=call.prompt, backend=name, workdir=call.workdir) for name in backends]
+    trail.workdir = ",".join(dict.fromkeys(option.workdir for option in options if option.workdir))
+    trail.backend = ",".join(dict.fromkeys(option.backend for option in options if option.backend))
+    trail.prompts = list(dict.fromkeys(option.prompt for option in options))
 
 
 def _patience(service: Service, request: Request, call: Call) -> float:

@@ -81,6 +81,7 @@ class Service:
         """The longest wait of a call."""
         return self.app.config.server.request_timeout_secs
 
-    def caller(self, request: Request, listener: Listener | None = None) -> Caller:
+    def caller(self, request: Request, listener: Listener | None = None, attachments: tuple[Path, ...] = ()) -> Caller:
         """Who calls: the owner of the key."""
-        return Caller(client=request.scope.get(OWNER) or ANONYMOUS, cwd=self.cwd, listener=listener)
+        client: str = request.scope.get(OWNER) or ANONYMOUS
+        return Caller(client=client, cwd=self.cwd, listener=listener, attachments=attachments)

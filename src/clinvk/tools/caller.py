@@ -18,6 +18,8 @@ class Caller:
     `cwd` is where a call without a workdir works. `listener` gets every event of the call's run and of its children.
     `ask` puts an agent's question to a person while the call waits. A door that can only ask between two calls says
     `asks_later`: its call then ends with `QuestionPending`, and is taken up again with `asking.answer_and_wait`.
+    `attachments` are images that the door itself wrote down for the call; unlike `files` they need not be in a place
+    that the caller may name.
     """
 
     client: str
@@ -25,6 +27,7 @@ class Caller:
     listener: Listener | None = None
     ask: Ask | None = None
     asks_later: bool = False
+    attachments: tuple[Path, ...] = ()
 
     @property
     def can_ask(self) -> bool:

@@ -91,7 +91,7 @@ def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str, *, lo
         sandbox=chosen.sandbox,
         max_turns=chosen.max_turns,
         ephemeral=ephemeral,  # a backend that keeps its own record all the same refuses it
-        images=images,
+        images=(*images, *caller.attachments),
         output_schema=options.output_schema,
         allowed_tools=chosen.allowed_tools,
         extra=chosen.extra,

@@ -1,0 +1,299 @@
+"""Anthropic's messages, so that its SDKs can use any backend unchanged."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Scope
+
+from clinvk.errors import Failure
+from clinvk.gateway import answers, chat
+from clinvk.gateway.attended import attended
+from clinvk.gateway.body import json_of
+from clinvk.gateway.chat import Chat, ChatOptions, Image, Message, bad
+from clinvk.gateway.feed import Said
+from clinvk.gateway.openai import failed, headers_of
+from clinvk.gateway.service import Service, trail_of
+from clinvk.gateway.stream import SSE, sse
+from clinvk.gateway.streamed import Streamed
+from clinvk.gateway.texts import Texts, text_of
+from clinvk.response import PromptResult
+from clinvk.tools.faults import validated
+
+PATH = "/anthropic/v1"
+# Parameters that change what is answered, and the values by which they ask for nothing.
+REFUSED: Mapping[str, Sequence[object]] = {
+    "tools": ([],),
+    "tool_choice": ({"type": "none"}, {"type": "auto"}),
+    "stop_sequences": ([],),
+    "mcp_servers": ([],),
+    "container": (),
+}
+WHY = "an agent CLI cannot be told so"
+SILENT = ("thinking", "redacted_thinking")  # blocks of earlier answers that the API itself does not show a model again
+
+
+class Source(BaseModel):
+    """Where a picture or document comes from."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    media_type: str = ""
+    data: str = ""
+
+
+class Block(BaseModel):
+    """A block of a message's content."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    text: str | None = None
+    source: Source | None = None
+    name: str | None = None
+    input: Any = None
+    content: Any = None
+
+
+class AnthropicMessage(BaseModel):
+    """One message of the conversation."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: Literal["user", "assistant", "system"]
+    content: str | list[Block]
+
+
+class OutputFormat(BaseModel):
+    """The schema that the answer must fit."""
+
+    type: Literal["json_schema"]
+    schema_: dict[str, Any] = Field(alias="schema")
+
+
+class OutputConfig(BaseModel):
+    """How the answer is to be."""
+
+    model_config = ConfigDict(extra="allow")
+
+    format: OutputFormat | None = None
+
+
+class MessagesRequest(BaseModel):
+    """What is honoured of Anthropic's request; see `X-Clinvk-Ignored` for the rest."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str = Field(description="A backend, `backend/model`, or an alias.")
+    messages: list[AnthropicMessage] = Field(min_length=1)
+    system: str | list[Block] | None = None
+    stream: bool | None = None
+    output_config: OutputConfig | None = None
+    metadata: dict[str, Any] | None = None
+    clinvk: ChatOptions | None = None
+
+
+HONOURED = frozenset(MessagesRequest.model_fields)
+
+
+def endpoint(service: Service) -> Callable[[Request], Awaitable[ASGIApp]]:
+    """POST /anthropic/v1/messages."""
+
+    async def handle(request: Request) -> ASGIApp:
+        trail_of(request.scope).operation = "anthropic_messages"
+        service.drain.check()
+        body = validated(MessagesRequest, await json_of(request))
+        asked = understood(body)
+        chat.target(service.app, asked.model)
+
+        async def work(listener: Any) -> PromptResult:
+            return await chat.answered(service, request, asked, listener)
+
+        if body.stream:
+            return Streamed(request, work, Blocks(request.scope, asked), trail_of(request.scope).ended)
+        result = await attended(request, lambda: work(None))
+        trail_of(request.scope).ended(result)
+        return completed(request.scope, asked, result)
+
+    return handle
+
+
+def understood(body: MessagesRequest) -> Chat:
+    """The call. Raises ClinvkError for what cannot be honoured."""
+    ignored = chat.judged(body.model_extra or {}, HONOURED, REFUSED, WHY)
+    if body.output_config is not None:
+        ignored += [f"output_config.{name}" for name in body.output_config.model_extra or ()]
+    said = [_message(m, f"messages[{n}]") for n, m in enumerate(body.messages) if m.role != "system"]
+    system = [_texts(m.content, f"messages[{n}].content") for n, m in enumerate(body.messages) if m.role == "system"]
+    form = body.output_config.format if body.output_config else None
+    return Chat(
+        model=body.model,
+        messages=said,
+        system="\n\n".join([_texts(body.system or "", "system"), *system]).strip() or None,
+        schema=form.schema_ if form else None,
+        metadata=body.metadata or {},
+        options=body.clinvk or ChatOptions(),
+        ignored=ignored,
+    )
+
+
+def _message(message: AnthropicMessage, where: str) -> Message:
+    role: Literal["user", "assistant"] = "assistant" if message.role == "assistant" else "user"
+    return Message(role, _texts(message.content, f"{where}.content"), _images(message.content, f"{where}.content"))
+
+
+def _texts(content: str | list[Block], where: str) -> str:
+    if isinstance(content, str):
+        return content
+    texts = [_text(block, f"{where}[{number}]") for number, block in enumerate(content)]
+    return "\n".join(text for text in texts if text)
+
+
+def _text(block: Block, where: str) -> str:
+    match block.type:
+        case "text":
+            return block.text or ""
+        case "image":
+            return ""
+        case "document" if block.source is not None and block.source.type == "text":
+            return f"<document>\n{block.source.data}\n</document>"
+        case "tool_use":
+            return f"[called {block.name} with {block.input}]"
+        case "tool_result":
+            return f"[result of a tool]\n{_plain(block.content)}"
+        case kind if kind in SILENT:
+            return ""
+        case kind:
+            raise bad(f"{where}.type", f"is {kind!r}; accepted: text, image, document with a text source", kind)
+
+
+def _plain(content: object) -> str:
+    """The text of a tool's result, which is text or a list of blocks."""
+    if not isinstance(content, list):
+        return str(content or "")
+    blocks = [cast("dict[str, object]", block) for block in cast("list[object]", content) if isinstance(block, dict)]
+    return "\n".join(str(block.get("text", "")) for block in blocks)
+
+
+def _images(content: str | list[Block], where: str) -> tuple[Image, ...]:
+    if isinstance(content, str):
+        return ()
+    found: list[Image] = []
+    for number, block in enumerate(content):
+        if block.type != "image":
+            continue
+        source = block.source
+        if source is None or source.type != "base64":
+            # Fetching what a client names would make the gateway a way into the network it stands in.
+            raise bad(f"{where}[{number}].source.type", "must be base64; pictures are not fetched")
+        found.append(chat.image(f"{where}[{number}].source.media_type", source.media_type, source.data))
+    return tuple(found)
+
+
+STOP = {"max_tokens": "max_tokens", "length": "max_tokens", "refusal": "refusal"}
+
+
+def _stop(result: PromptResult) -> str:
+    return STOP.get(result.stop_reason or "", "end_turn")
+
+
+def _usage(result: PromptResult) -> dict[str, Any]:
+    """Numbers that nobody knows are 0: the API has no other way. Cached tokens stand apart, as the API has them."""
+    usage = result.token_usage
+    cached = usage.cached_tokens or 0
+    return {
+        "input_tokens": max(0, (usage.input_tokens or 0) - cached),
+        "output_tokens": usage.output_tokens or 0,
+        "cache_read_input_tokens": cached,
+        "cache_creation_input_tokens": 0,
+    }
+
+
+def completed(scope: Scope, asked: Chat, result: PromptResult) -> ASGIApp:
+    """The answer to a call that is not streamed."""
+    if result.error is not None:
+        return failed(scope, asked, result, result.error)
+    text = text_of(result)
+    body = {
+        **_head(result.run_id, _model(result)),
+        "content": [{"type": "text", "text": text, "citations": None}] if text else [],
+        "stop_reason": _stop(result),
+        "usage": _usage(result),
+    }
+    return JSONResponse(body, headers=headers_of(asked, result))
+
+
+def _model(result: PromptResult) -> str:
+    return f"{result.backend}/{result.model}" if result.model else result.backend
+
+
+def _head(run_id: str, model: str) -> dict[str, Any]:
+    return {
+        "id": f"msg_{run_id}",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+    }
+
+
+class Blocks:
+    """Satisfies `Rendering`: one message of one text block."""
+
+    media_type = SSE
+
+    def __init__(self, scope: Scope, asked: Chat) -> None:
+        self._request_id: str = scope.get("clinvk.request_id", "")
+        self._asked = asked
+        self._texts = Texts(whole=asked.schema is not None)
+        self._run_id = ""
+
+    def is_worth_starting(self, items: Sequence[Said]) -> bool:
+        return self._asked.schema is None and any(item.event.type == "text_delta" for item in items)
+
+    def headers(self, run_id: str) -> dict[str, str]:
+        self._run_id = run_id
+        return headers_of(self._asked) | ({"X-Clinvk-Run": run_id} if run_id else {})
+
+    def begin(self) -> bytes:
+        usage = {"input_tokens": 0, "output_tokens": 0}
+        message = {**_head(self._run_id, self._asked.model), "usage": usage}
+        block = {"type": "text", "text": ""}
+        return _event("message_start", message=message) + _event("content_block_start", index=0, content_block=block)
+
+    def said(self, item: Said) -> bytes:
+        return _delta(self._texts.of(item.event))
+
+    def heartbeat(self) -> bytes:
+        return _event("ping")
+
+    def end(self, result: PromptResult) -> bytes:
+        if result.error is not None:
+            return self.failure(result.error)
+        delta = {"stop_reason": _stop(result), "stop_sequence": None}
+        return (
+            _delta(self._texts.rest(result))
+            + _event("content_block_stop", index=0)
+            + _event("message_delta", delta=delta, usage=_usage(result))
+            + _event("message_stop")
+        )
+
+    def failure(self, failure: Failure) -> bytes:
+        status = answers.anthropic_status(answers.STATUS[failure.code], failure)
+        return sse(answers.anthropic_error(status, failure, self._request_id), event="error")
+
+    def unstarted(self, scope: Scope, result: PromptResult) -> ASGIApp | None:
+        return None if result.error is None else failed(scope, self._asked, result, result.error)
+
+
+def _event(name: str, **fields: Any) -> bytes:
+    return sse({"type": name, **fields}, event=name)
+
+
+def _delta(text: str) -> bytes:
+    return _event("content_block_delta", index=0, delta={"type": "text_delta", "text": text}) if text else b""

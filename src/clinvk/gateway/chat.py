@@ -1,0 +1,219 @@
+"""What the two chat APIs have in common: a conversation, a model's name, and a prompt made of them.
+
+They know no runs: a call waits for its answer, and when it cannot wait any longer, or its client leaves, the run is
+cancelled.
+"""
+
+import base64
+import binascii
+import secrets
+import shutil
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import anyio
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+
+from clinvk.backends import registry
+from clinvk.backends.values import IMAGE_TYPES
+from clinvk.errors import ClinvkError
+from clinvk.executor.live import Listener
+from clinvk.executor.runs import storage_error
+from clinvk.gateway.drain import SHUTTING_DOWN
+from clinvk.gateway.service import Service, trail_of
+from clinvk.request import ApprovalMode, PromptRequest, SandboxMode
+from clinvk.response import PromptResult
+from clinvk.tools import output, prompt
+from clinvk.tools.app import App
+
+SESSION_HEADER, WORKDIR_HEADER, IGNORED_HEADER = "X-Clinvk-Session", "X-Clinvk-Workdir", "X-Clinvk-Ignored"
+DEFAULT = "default"  # the model's name for: whatever backend clinvk takes when none is named
+UPLOADS = "uploads"
+LONGEST_SECS = 86_400.0
+_SUFFIXES = {kind: suffix for suffix, kind in reversed(IMAGE_TYPES.items())}
+
+
+class ChatOptions(BaseModel):
+    """What clinvk can be told beyond the API, as `clinvk` in the body (`extra_body` of the SDKs)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    workdir: str | None = None
+    sandbox_mode: SandboxMode | None = None
+    approval_mode: ApprovalMode | None = None
+    max_turns: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    timeout_secs: Annotated[float, Field(gt=0, le=LONGEST_SECS)] | None = None
+    ephemeral: bool = False
+    tags: list[str] = Field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture that came with a message."""
+
+    suffix: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message, of whatever parts it was made."""
+
+    role: Literal["user", "assistant"]
+    text: str
+    images: tuple[Image, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chat:
+    """A call of either API, understood."""
+
+    model: str
+    messages: Sequence[Message]
+    system: str | None
+    schema: dict[str, Any] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    options: ChatOptions = field(default_factory=ChatOptions)
+    ignored: Sequence[str] = ()
+
+    def prompt(self, *, pinned: bool) -> str:
+        """What the backend is asked: the newest words of the user, after what was said before.
+
+        A pinned session has the conversation already. Raises ClinvkError(invalid_request).
+        """
+        last = next((n for n in range(len(self.messages), 0, -1) if self.messages[n - 1].role == "assistant"), 0)
+        newest = "\n\n".join(message.text for message in self.messages[last:])
+        if not newest.strip():
+            raise bad("messages", "must end with a message of the user that holds text")
+        if pinned or last == 0:
+            return newest
+        said = "\n\n".join(f"<{m.role}>\n{m.text}\n</{m.role}>" for m in self.messages[:last])
+        return f"This continues a conversation. What was said so far:\n\n{said}\n\nThe user now says:\n\n{newest}"
+
+
+def bad(name: str, why: str, value: object = None) -> ClinvkError:
+    """The error for a part of the request that cannot be used."""
+    details = {"field": name} if value is None else {"field": name, "value": value}
+    return ClinvkError("invalid_request", f"{name} {why}", details=details)
+
+
+def image(where: str, media_type: str, data: str) -> Image:
+    """A picture from base64. Raises ClinvkError(invalid_request)."""
+    suffix = _SUFFIXES.get(media_type.lower())
+    if suffix is None:
+        raise bad(where, f"is {media_type!r}; accepted: {', '.join(_SUFFIXES)}", media_type)
+    try:
+        return Image(suffix, base64.b64decode(data, validate=True))
+    except (binascii.Error, ValueError):
+        raise bad(where, "is not valid base64") from None
+
+
+def target(app: App, name: str) -> tuple[str, str | None]:
+    """The backend and the model that a model's name stands for. Raises ClinvkError(model_unknown)."""
+    name = app.config.server.model_aliases.get(name, name)
+    if name == DEFAULT:
+        return app.default_backend(), None
+    backend, slash, model = name.partition("/")
+    if backend in registry.BACKENDS and bool(model) == bool(slash):
+        return backend, model or None
+    for known, module in registry.BACKENDS.items():
+        if name in module.MODELS:
+            return known, name
+    raise ClinvkError(
+        "model_unknown",
+        f"there is no model {name!r}",
+        hint=f"a model is a backend ({', '.join(registry.BACKENDS)}), backend/model, or one of server.model_aliases",
+        details={"field": "model", "value": name},
+    )
+
+
+def names(app: App) -> list[tuple[str, str]]:
+    """Every name that `target` understands without guessing, with its backend: of the backends that can be used."""
+    usable = [*app.available(), registry.BUILT_IN]
+    found: dict[str, str] = {name: name for name in dict.fromkeys(usable)}
+    for backend in tuple(found):
+        found |= {f"{backend}/{model}": backend for model in registry.BACKENDS[backend].MODELS}
+    for alias in app.config.server.model_aliases:
+        found[alias] = target(app, alias)[0]
+    return list(found.items())
+
+
+def judged(
+    given: Mapping[str, Any], honoured: frozenset[str], refused: Mapping[str, Sequence[object]], why: str
+) -> list[str]:
+    """The parameters that are ignored. Raises ClinvkError(unsupported_option) for those that change what is answered.
+
+    `refused` maps their names to the values that ask for nothing.
+    """
+    ignored: list[str] = []
+    for name, value in given.items():
+        if value is None or name in honoured:
+            continue
+        if name not in refused:
+            ignored.append(name)
+        elif value not in refused[name]:
+            raise ClinvkError("unsupported_option", f"{name} is not supported: {why}", details={"field": name})
+    return ignored
+
+
+async def answered(service: Service, request: Request, chat: Chat, listener: Listener | None) -> PromptResult:
+    """Ask, and wait for the answer. Raises ClinvkError."""
+    trail = trail_of(request.scope)
+    backend, model = target(service.app, chat.model)
+    pinned = request.headers.get(SESSION_HEADER) or None
+    asked = chat.prompt(pinned=pinned is not None)
+    trail.backend, trail.prompts = backend, [asked]
+    trail.workdir = request.headers.get(WORKDIR_HEADER) or chat.options.workdir or ""
+    options = PromptRequest(
+        prompt=asked,
+        backend=backend,
+        model=model,
+        session_id=pinned,
+        system_prompt=chat.system,
+        output_schema=chat.schema,
+        metadata=dict(chat.metadata),
+        fresh=True,  # the same words twice are two questions
+        wait_secs=LONGEST_SECS,
+        **chat.options.model_dump(exclude={"workdir"}),
+        workdir=trail.workdir or None,
+    )
+    async with _uploaded(service.app, chat, pinned=pinned is not None) as files:
+        caller = service.caller(request, listener, files)
+        try:
+            with anyio.fail_after(service.wait_secs):
+                result = await prompt.prompt(service.app, options, caller)
+        except TimeoutError:
+            raise ClinvkError("timeout", f"there was no answer within {service.wait_secs:g} s") from None
+    assert isinstance(result, PromptResult)
+    if result.status == "cancelled" and service.drain.closing.is_set():
+        result.error = SHUTTING_DOWN
+    elif result.output_truncated and result.structured_output is None:
+        result.output = await anyio.to_thread.run_sync(lambda: "".join(output.text_of(service.app, result.run_id)))
+        result.output_truncated = False
+    return result
+
+
+@asynccontextmanager
+async def _uploaded(app: App, chat: Chat, *, pinned: bool) -> AsyncGenerator[tuple[Path, ...]]:
+    """The pictures as files that only clinvk's user can read, for the time of the call."""
+    messages = chat.messages[-1:] if pinned else chat.messages
+    images = [image for message in messages for image in message.images]
+    if not images:
+        yield ()
+        return
+    folder = app.home / UPLOADS / secrets.token_hex(8)
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+        files = [folder / f"image{number}{image.suffix}" for number, image in enumerate(images, 1)]
+        for path, picture in zip(files, images, strict=True):
+            path.write_bytes(picture.data)
+    except OSError as error:
+        raise storage_error(folder, error) from error
+    try:
+        yield tuple(files)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
