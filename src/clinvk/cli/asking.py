@@ -73,7 +73,9 @@ def show_dry_runs(call: Call, planned: list[DryRunResult]) -> None:
         documents = [each.model_dump(mode="json") for each in planned]
         call.console.document(documents[0] if len(documents) == 1 else documents)
         return
-    for each in planned:
+    for number, each in enumerate(planned):
+        if number:
+            call.console.say("")
         call.console.say(f"backend: {each.backend}{f', model {each.model}' if each.model else ''}")
         call.console.say(f"command: {shlex.join(each.argv)}")
         call.console.say(f"folder:  {each.cwd}")

@@ -40,7 +40,7 @@ class View(Protocol[Shown]):
         """An event of one of its runs; must not wait."""
         ...
 
-    async def show(self, stop: Callable[[], None]) -> None:
+    async def show(self, app: App, stop: Callable[[], None]) -> None:
         """Keep what is seen up to date, until cancelled; `stop` stops the runs."""
         ...
 
@@ -121,7 +121,7 @@ async def _done(
         here = working_directory()
         async with opened(loaded, call.environ) as app, anyio.create_task_group() as tasks:
             stop.app = app
-            tasks.start_soon(view.show, stop.runs)
+            tasks.start_soon(view.show, app, stop.runs)
             caller = Caller(client="cli", cwd=here, listener=view.hear, ask=view.ask)
             outcome = await _outcome(operation, app, caller)
             if not isinstance(outcome, ClinvkError):

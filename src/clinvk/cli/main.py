@@ -5,16 +5,18 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from clinvk.cli import exits
+from clinvk.cli import completion, exits
 from clinvk.cli.call import Call
 from clinvk.cli.console import Console
-from clinvk.cli.parser import VERBS, UsageError, parse
+from clinvk.cli.parser import VERBS, Commands, UsageError, parse
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; nothing but `SystemExit` of `--help` leaves here."""
     args: Namespace | None = None
     try:
+        if "_ARGCOMPLETE" in os.environ:
+            completion.answer(Commands().root)
         args = parse(list(sys.argv[1:] if argv is None else argv))
         code = VERBS[args.verb].run(Call(args, os.environ))
         sys.stdout.flush()

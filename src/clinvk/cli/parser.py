@@ -6,7 +6,23 @@ from difflib import get_close_matches
 from typing import NoReturn, Protocol
 
 from clinvk import __version__
-from clinvk.cli import backends, config, demo, doctor, mcp, options, prompt, resume, runs, sessions, version
+from clinvk.cli import (
+    backends,
+    chain,
+    compare,
+    completion,
+    config,
+    demo,
+    doctor,
+    mcp,
+    options,
+    parallel,
+    prompt,
+    resume,
+    runs,
+    sessions,
+    version,
+)
 from clinvk.cli.call import Call
 
 _USAGE = """clinvk [PROMPT] [flags]
@@ -43,6 +59,9 @@ class Verb(Protocol):
 _MODULES: tuple[Verb, ...] = (
     prompt,
     resume,
+    parallel,
+    chain,
+    compare,
     sessions,
     runs,
     mcp,
@@ -50,10 +69,11 @@ _MODULES: tuple[Verb, ...] = (
     doctor,
     config,
     demo,
+    completion,
     version,
 )
 VERBS: Mapping[str, Verb] = {verb.NAME: verb for verb in _MODULES}
-_FREE = frozenset({prompt.NAME, resume.NAME})  # flags may stand between their words
+_FREE = frozenset({prompt.NAME, resume.NAME, compare.NAME})  # flags may stand between their words
 
 
 class UsageError(Exception):
@@ -85,7 +105,9 @@ class Commands:
         self.root.set_defaults(config=None, quiet=False, output_format=None)
         prompt.add_main_flags(self.root)
         options.shared(self.root)
-        below = self.root.add_subparsers(dest="verb", metavar="VERB", title="verbs", parser_class=_Parser)
+        below = self.root.add_subparsers(
+            dest="verb", metavar="VERB", title="verbs", parser_class=_Parser, prog="clinvk"
+        )
         self.verbs: dict[str, argparse.ArgumentParser] = {}
         for name, verb in VERBS.items():
             parser = below.add_parser(

@@ -20,7 +20,11 @@ Parts = ParallelResult | ChainResult | CompareResult
 
 def say(call: Call, loaded: Loaded, app: App, result: Parts) -> None:
     """Every part under a heading, then how it went as a whole."""
+    beside = isinstance(result, CompareResult) and _beside(call, loaded, app, result)
     for part in result.results:
+        if beside:
+            results.tell(call.console, part, name_of(part))
+            continue
         call.console.text(f"--- {heading(part)}")
         for piece in whole(app, part):
             call.console.raw(piece)
@@ -43,6 +47,18 @@ def say(call: Call, loaded: Loaded, app: App, result: Parts) -> None:
             )
         case CompareResult():
             _compared(call, loaded, result)
+
+
+def _beside(call: Call, loaded: Loaded, app: App, result: CompareResult) -> bool:
+    """Put the answers side by side, if there is a terminal that is wide enough for them."""
+    from clinvk.cli import tables
+
+    screen = tables.screen(loaded, call.environ)
+    if not screen.is_terminal or screen.width // max(1, len(result.results)) < tables.COLUMN_WIDTH:
+        return False
+    answers = [(heading(part), "".join(whole(app, part))) for part in result.results]
+    screen.print(tables.side_by_side(answers))
+    return True
 
 
 def name_of(part: PromptResult) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from clinvk.config.cascade import Loaded
 
 PIPE_WIDTH = 10_000  # a program that reads a table must find every word of it
+COLUMN_WIDTH = 36  # in less room an answer is harder to read than one below the other
 COLOURS = {"completed": "green", "active": "green", "failed": "red", "running": "yellow", "cancelled": "dim"}
 
 
@@ -114,4 +115,13 @@ def ranking(result: CompareResult) -> Table:
             "" if ranked is None or ranked.score is None else f"{ranked.score:g}",
             state(each.error.code if each.error else each.status),
         )
+    return table
+
+
+def side_by_side(answers: Sequence[tuple[str, str]]) -> Table:
+    """Headings and texts in columns of equal width."""
+    table = Table(box=box.SQUARE, expand=True)
+    for heading, _ in answers:
+        table.add_column(Text(terminal.printable(heading)), ratio=1)
+    table.add_row(*(Text(terminal.printable(text).strip()) for _, text in answers))
     return table

@@ -48,15 +48,19 @@ class ProgressView:
         """An event of the run."""
         self.line.hear(backend, event)
 
-    async def show(self, stop: Callable[[], None]) -> None:
+    async def show(self, app: App, stop: Callable[[], None]) -> None:
         """Draw progress where and while nothing else is written."""
         self.outlet.on_broken = stop
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.outlet.flow)
             while True:
                 if self.outlet.idle and self.outlet.at_line_start and not self._asking.locked():
-                    self.line.draw()
+                    self.draw(app)
                 await anyio.sleep(TICK_SECS)
+
+    def draw(self, app: App) -> None:
+        """Show what is going on."""
+        self.line.draw()
 
     async def finish(self, app: App, result: Result) -> None:
         """Let everything be written."""
@@ -64,12 +68,16 @@ class ProgressView:
 
     def leave(self) -> None:
         """Take the progress away."""
+        self.erase()
+
+    def erase(self) -> None:
+        """Make room for something else."""
         self.line.erase()
 
     async def _ask(self, question: Question) -> tuple[bool, str]:
         async with self._asking:
             await self.outlet.emptied()
-            self.line.erase()
+            self.erase()
             action = terminal.printable(question.action)
             sys.stderr.write(f"{question.backend} asks to use {question.tool}:\n  {action}\nAllow it? [y/N] ")
             sys.stderr.flush()
@@ -146,22 +154,22 @@ class AnswerView(ProgressView):
 
 
 class EventsView(ProgressView):
-    """The unified events, one JSON object per line."""
+    """The unified events, one JSON object per line, with the id of the run they are of."""
 
     def hear(self, run_id: str, backend: str, event: Event) -> None:
         """An event of the run."""
         super().hear(run_id, backend, event)
-        self.outlet.put(_line(event))
+        self.outlet.put(_line(run_id, event))
 
     async def finish(self, app: App, result: Result) -> None:
         """End with the run's end, also where it was not driven here."""
         if not isinstance(result, PromptResult):
-            self.outlet.put(_line(RunFinished(result.run_id, result.status, result.error)))
+            self.outlet.put(_line(result.run_id, RunFinished(result.run_id, result.status, result.error)))
         await super().finish(app, result)
 
 
-def _line(event: Event) -> str:
-    return json.dumps(to_json(event), ensure_ascii=False) + "\n"
+def _line(run_id: str, event: Event) -> str:
+    return json.dumps({"run_id": run_id} | to_json(event), ensure_ascii=False) + "\n"
 
 
 def whole(app: App, result: PromptResult) -> Iterator[str]:

@@ -29,14 +29,14 @@ def value(text: str, document: Document) -> object:
     return None if node is None else _plain(node, (), document)
 
 
-def compose(text: str, document: Document) -> Node | None:
+def compose(text: str, document: Document, *, max_depth: int = MAX_DEPTH) -> Node | None:
     """The root node of a text, None where it is empty or not YAML that can be used."""
     loader: type[yaml.CSafeLoader | yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         depth = 0
         for event in yaml.parse(text, Loader=loader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_DEPTH:
+            if depth > max_depth:
                 line = event.start_mark.line + 1 if event.start_mark else None
                 document.complain("is nested too deeply", line)
                 return None
@@ -80,7 +80,7 @@ def _walk(node: Node, tree: Tree, prefix: tuple[str, ...], document: Document) -
 
 def _stranger(node: Node, key: tuple[str, ...], source: Source, document: Document) -> None:
     """A key that is not in the tree: kept with its value, whatever that is, for who judges it."""
-    value = _scalar(node) if isinstance(node, ScalarNode) else _kind(node)
+    value = scalar(node) if isinstance(node, ScalarNode) else _kind(node)
     document.strangers.append(Leaf(key, value, source))
 
 
@@ -116,10 +116,10 @@ def _checked(node: Node, key: tuple[str, ...], document: Document) -> object:
     if node.tag.removeprefix(_TAG) not in _SCALARS:
         document.complain(f"'{'.'.join(key)}' has the tag {node.tag}, which means nothing here", _line(node), key)
         return None
-    return _scalar(node)
+    return scalar(node)
 
 
-def _scalar(node: Node) -> object:
+def scalar(node: Node) -> object:
     """The value of a scalar; where YAML 1.1 surprises (12:30 as a number, dates), its text."""
     text: str = node.value
     try:

@@ -1,0 +1,64 @@
+"""Carries out parallel, chain and compare: a live table on a terminal, every answer at the end."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from clinvk.cli import asking, driving, outputs, parts, results
+from clinvk.cli.call import Call
+from clinvk.cli.live import Row, TableView
+from clinvk.cli.parts import Parts
+from clinvk.cli.views import EventsView, ProgressView
+from clinvk.config.cascade import Loaded
+from clinvk.request import PromptOptions, PromptRequest
+from clinvk.tools import prompt as prompts
+from clinvk.tools.app import App, at_rest
+from clinvk.tools.caller import Caller
+
+Operation = Callable[[App, Caller], Awaitable[Parts]]
+
+
+def carry_out(call: Call, loaded: Loaded, rows: Sequence[Row], operation: Operation, folder: str | None = None) -> int:
+    """Do it and show it; the exit code. Full answers are written to `folder` as well, if one is given."""
+    into = None if folder is None else outputs.made(driving.working_directory() / Path(folder).expanduser())
+
+    async def saved(app: App, caller: Caller) -> Parts:
+        result = await operation(app, caller)
+        if into is not None and result.status != "running":
+            outputs.write(into, app, result)
+        return result
+
+    result = driving.driven(call, loaded, saved, _view(call, loaded, rows))
+    if call.format == "json":
+        call.console.document(result.model_dump(mode="json"))
+    if result.status == "running":
+        results.handed_out(call, result)
+    elif call.format == "text":
+        parts.say(call, loaded, at_rest(loaded, call.environ), result)
+    if result.error is not None:
+        call.console.complain(result.error.message, result.error.hint)
+    if into is not None and result.status != "running":
+        call.console.note(f"clinvk: the answers are in {into}")
+    return results.exit_code(result)
+
+
+def _view(call: Call, loaded: Loaded, rows: Sequence[Row]) -> driving.View[Parts]:
+    if call.format == "stream-json":
+        return EventsView(call, loaded)
+    return TableView(call, loaded, rows) if rows else ProgressView(call, loaded)
+
+
+def dry(call: Call, loaded: Loaded, wanted: Sequence[PromptOptions]) -> int:
+    """What each part would start."""
+    app = at_rest(loaded, call.environ)
+    caller = Caller(client="cli", cwd=driving.working_directory())
+    planned = [
+        prompts.dry_run(app, PromptRequest.model_validate({**_fields(options), "dry_run": True}), caller)
+        for options in wanted
+    ]
+    asking.show_dry_runs(call, planned)
+    return 0
+
+
+def _fields(options: PromptOptions) -> dict[str, object]:
+    known = PromptOptions.model_fields
+    return {name: value for name, value in options.model_dump(exclude_unset=True).items() if name in known}

@@ -1,0 +1,119 @@
+"""The table of a batch on a terminal while it runs: one line per part."""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from clinvk.cli import tables, terminal
+from clinvk.cli.call import Call
+from clinvk.cli.progress import doing, elapsed
+from clinvk.cli.views import ProgressView, Result
+from clinvk.config.cascade import Loaded
+from clinvk.events import Event, RunFinished, RunStarted, TextDelta
+from clinvk.tools.app import App
+
+NEWEST_CHARS = 200
+
+
+@dataclass(slots=True)
+class Row:
+    """One part, as it is known so far."""
+
+    name: str
+    backend: str
+    status: str = "waiting"
+    doing: str = ""
+    text: str = ""
+    began: float | None = None
+    took: float | None = None
+
+    def follow(self, backend: str, event: Event) -> None:
+        """Take in an event."""
+        self.backend = backend or self.backend
+        match event:
+            case RunStarted():
+                self.began, self.status = time.monotonic(), "running"
+            case RunFinished():
+                self.took, self.doing, self.text = self.seconds(), "", ""
+                self.status = event.error.code if event.error else event.status
+            case TextDelta():
+                self.doing, self.text = "", (self.text + event.text)[-NEWEST_CHARS:]
+            case _:
+                now = doing(event)
+                self.doing = self.doing if now is None else now
+
+    def seconds(self) -> float | None:
+        """How long it has taken."""
+        if self.took is not None or self.began is None:
+            return self.took
+        return time.monotonic() - self.began
+
+
+class TableView(ProgressView):
+    """The table, gone when all parts have ended; who made it writes the results."""
+
+    def __init__(self, call: Call, loaded: Loaded, rows: Sequence[Row]) -> None:
+        super().__init__(call, loaded)
+        self._rows = list(rows)
+        self._of_run: dict[str, Row] = {}
+        self._app: App | None = None
+        self._live: Live | None = None
+        self._watched = terminal.is_terminal(sys.stderr, call.environ) and not call.console.quiet
+        self._colour = terminal.colour(loaded, call.environ)
+
+    def hear(self, run_id: str, backend: str, event: Event) -> None:
+        """An event of one of the parts."""
+        row = self._of_run.get(run_id) or self._found(run_id)
+        if row is not None:
+            row.follow(backend, event)
+
+    def _found(self, run_id: str) -> Row | None:
+        live = self._app.executor.live.get(run_id) if self._app is not None else None
+        position = live.record.position if live is not None else None
+        if position is None:
+            return None
+        while len(self._rows) < position:
+            self._rows.append(Row("judge", ""))
+        return self._of_run.setdefault(run_id, self._rows[position - 1])
+
+    def draw(self, app: App) -> None:
+        """Show the table, if there is a terminal."""
+        self._app = app
+        if not self._watched:
+            return
+        if self._live is None:
+            console = Console(file=sys.stderr, no_color=not self._colour, highlight=False, markup=False, emoji=False)
+            self._live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
+            self._live.start()
+        self._live.update(self._table(), refresh=True)
+
+    def erase(self) -> None:
+        """Take the table away."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    async def finish(self, app: App, result: Result) -> None:
+        """Nothing but the end of the table."""
+        await super().finish(app, result)
+        self.erase()
+
+    def _table(self) -> Table:
+        table = tables.made(["#", "NAME", "BACKEND", "STATUS", "TIME"], "NOW")
+        for number, row in enumerate(self._rows, 1):
+            took = row.seconds()
+            newest = row.doing or row.text
+            table.add_row(
+                str(number),
+                tables.cell(row.name),
+                tables.cell(row.backend),
+                tables.state(row.status),
+                "" if took is None else elapsed(took),
+                tables.cell(newest),
+            )
+        return table
