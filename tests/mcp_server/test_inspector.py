@@ -22,12 +22,12 @@ TOOL_ERROR = 5  # the Inspector's exit code
 
 async def inspect(world: World, target: list[str], *words: str, era: str, code: int = 0) -> dict[str, Any]:
     """What the Inspector prints; it writes under HOME, which is the test's own."""
-    node = str(cli_path("node").parent)
-    env = world.environ | {"PYTHONPATH": str(SOURCE), "PATH": f"{node}:{world.environ['PATH']}"}
-    command = [str(cli_path("mcp-inspector")), "--cli", "--protocol-era", era, *target, *words, "--format", "json"]
+    env = world.environ | {"PYTHONPATH": str(SOURCE)}
+    inspector = [str(cli_path("node")), str(cli_path("mcp-inspector")), "--cli", "--protocol-era", era]
+    command = [*inspector, *target, *words, "--format", "json"]
     done = await anyio.run_process(command, env=env, cwd=str(world.workdir), check=False)
     told = done.stderr.decode()
-    assert (done.returncode, "Warning:" in told) == (code, False), told
+    assert (done.returncode, "Warning:" in told) == (code, False), told + done.stdout.decode()[:2000]
     return cast("dict[str, Any]", json.loads(done.stdout)["result"])
 
 

@@ -115,7 +115,7 @@ def _footer(result: PromptResult) -> str:
     if result.run_id:
         parts.append(f"run_id {result.run_id}")
     parts.append(_seconds(result.duration_ms))
-    if result.cost_usd is not None:
+    if result.cost_usd:
         parts.append(f"${result.cost_usd:.4f}")
     return " · ".join(part for part in parts if part)
 
