@@ -168,7 +168,7 @@ class Executor:
         """Start the command and read its output to the end."""
         live.stage = "starting"
         reading = self._reading(prepared.plan, live)
-        with ExitStack() as stack:
+        with reading.open_unless_it_fails(), ExitStack() as stack:
             self._write_files(prepared)
             reading.take([RunStarted(prepared.plan.run_id, prepared.plan.backend.NAME)])
             stdin = self._stdin(prepared, stack)
@@ -183,10 +183,11 @@ class Executor:
     async def resume(self, plan: Plan, live: LiveRun, save: Saver) -> BaseModel:
         """Follow a command that another process started, and judge it."""
         reading = self._reading(plan, live)
-        reading.take([RunStarted(plan.run_id, plan.backend.NAME)])
-        process = Adopted(self.runs.path(plan.run_id))
-        live.started(process)
-        ending = await follow(process, reading, Start())
+        with reading.open_unless_it_fails():
+            reading.take([RunStarted(plan.run_id, plan.backend.NAME)])
+            process = Adopted(self.runs.path(plan.run_id))
+            live.started(process)
+            ending = await follow(process, reading, Start())
         return self._finish(plan, live, reading, _judged(plan, reading, ending), save)
 
     def settle(self, plan: Plan, ending: Ending, save: Saver) -> BaseModel:

@@ -1,7 +1,7 @@
 """Reads the output of one command as it grows: into events, the answer, and a log of the events."""
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -64,6 +64,15 @@ class Reading:
         if self.answer.unsaved:
             warnings.append(f"only the beginning of the answer could be saved: {self.answer.unsaved}")
         return warnings
+
+    @contextmanager
+    def open_unless_it_fails(self) -> Generator[None]:
+        """Close the files when the scope is left by an error or a cancellation; there is then nothing to conclude."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the files."""

@@ -13,6 +13,24 @@ from clinvk.tools.app import App
 from clinvk.tools.budget import Ledger
 
 
+def _update(plan: Plan, conclusion: Conclusion) -> TurnUpdate:
+    """What the turn changes of the session's head: nothing when a handover failed before a conversation began."""
+    native_id = conclusion.outcome.backend_session_id
+    handover = plan.turn.resume_id is None and not plan.new_session
+    if handover and native_id is None and conclusion.result.status != "completed":
+        return {}
+    update: TurnUpdate = {
+        "backend": plan.backend.NAME,
+        "model": conclusion.result.model,
+        "options": dict(plan.session_options),
+    }
+    if conclusion.outcome.native_usage is not None:
+        update["native"] = {"usage": asdict(conclusion.outcome.native_usage)}
+    if native_id is not None or handover:
+        update["backend_session_id"] = native_id
+    return update
+
+
 class Keeping:
     """Saves turns and what they cost; doing it again for the same run changes nothing."""
 
@@ -32,15 +50,7 @@ class Keeping:
             self._ledger.add(plan.run_id, result.cost_usd)
         if plan.session_id is None:
             return None
-        update: TurnUpdate = {
-            "backend": plan.backend.NAME,
-            "model": result.model,
-            "options": dict(plan.session_options),
-        }
-        if conclusion.outcome.native_usage is not None:
-            update["native"] = {"usage": asdict(conclusion.outcome.native_usage)}
-        if native_id is not None:
-            update["backend_session_id"] = native_id
+        update = _update(plan, conclusion)
         if plan.metadata and not plan.new_session:
             update["metadata"] = dict(plan.metadata)
         turn = self._turn(plan, conclusion)

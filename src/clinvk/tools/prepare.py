@@ -102,7 +102,7 @@ def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str, *, lo
         backend=backend,
         turn=turn,
         prompt=options.prompt,
-        session_id=session.id if session else None if ephemeral else new_id(),
+        session_id=None if ephemeral else session.id if session else new_id(),
         new_session=session is None,
         session_options=chosen.kept(),
         tags=tuple(dict.fromkeys([*app.config.session.default_tags, *options.tags])),
@@ -150,7 +150,7 @@ def _backend(app: App, options: PromptOptions, session: Session | None) -> Backe
 def _workdir(app: App, options: PromptOptions, session: Session | None, caller: Caller) -> Path:
     kept = Path(session.working_dir) if session and session.working_dir else None
     asked = options.workdir
-    if asked is not None and not Path(asked).expanduser().is_absolute():
+    if asked is not None and not asked.startswith("~"):  # an absolute path stays what it is
         asked = str(caller.cwd / asked)
     workdir = check_workdir(asked, app.config, default=kept or caller.cwd)
     if session is not None and kept is not None and workdir != kept.resolve():
@@ -225,9 +225,13 @@ def _with_files(app: App, options: PromptOptions, workdir: Path) -> tuple[str, t
 
 
 def _file(app: App, name: str, workdir: Path) -> Path:
-    path = (workdir / Path(name).expanduser()).resolve()
-    if not path.is_file():
-        raise _bad_file(name, "does not exist or is no file")
+    try:
+        path = (workdir / Path(name).expanduser()).resolve()
+        if not path.is_file():
+            raise _bad_file(name, "does not exist or is no file")
+    except (OSError, RuntimeError) as error:  # a name too long; a symlink loop, or `~nobody`
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise _bad_file(name, f"cannot be used: {reason}") from None
     if not path.is_relative_to(workdir):  # inside the workdir is allowed already; elsewhere the same rules hold
         check_workdir(str(path.parent), app.config, default=workdir)
     return path
