@@ -288,7 +288,7 @@ def test_another_session_than_the_asked_one_is_a_failure_that_names_both(backend
 USAGES = {
     "claude": TokenUsage(input_tokens=120, output_tokens=7, cached_tokens=20, reasoning_tokens=0),
     "codex": TokenUsage(input_tokens=120, output_tokens=7, cached_tokens=20, reasoning_tokens=3),
-    "gemini": TokenUsage(input_tokens=120, output_tokens=4, cached_tokens=20),
+    "gemini": TokenUsage(input_tokens=120, output_tokens=7, cached_tokens=20),
 }
 
 

@@ -27,10 +27,9 @@ def tokens(backend: str, usage: Usage) -> Json:
     """What a backend reports of a scripted usage; cached tokens are part of the input."""
     # Claude's API does not tell how much of the output was thinking; Gemini CLI tells the output without the thoughts.
     reasoning = {"claude": 0, "codex": usage.reasoning, "gemini": None}
-    output = usage.output - usage.reasoning if backend == "gemini" else usage.output
     return {
         "input_tokens": usage.input,
-        "output_tokens": output,
+        "output_tokens": usage.output,
         "cached_tokens": usage.cached,
         "reasoning_tokens": reasoning[backend],
     }

@@ -42,7 +42,8 @@ CAPABILITIES = Capabilities(
         "sandbox_mode=workspace": "Codex's sandbox: writes in the workdir only, not in temporary folders; no "
         "network; no MCP servers, plugins or rules",
         "sandbox_mode=full": "danger-full-access",
-        "approval_mode": "codex exec asks for nothing: what the sandbox refuses is refused",
+        "approval_mode": "codex exec asks for nothing: what the sandbox refuses is refused; Codex does not report a "
+        "command that was refused at once, so a run may complete without a warning for it",
         "system_prompt": "added to Codex's own as developer instructions; a resumed thread keeps its first one",
         "output_schema": "asked of the model by Codex, checked by clinvk",
         "extra": "--config=KEY=VALUE for the keys model_reasoning_effort, model_reasoning_summary and "

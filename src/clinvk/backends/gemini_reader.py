@@ -166,7 +166,7 @@ class GeminiReader:
             structured_output=value,
             usage=TokenUsage(
                 input_tokens=count_of(stats, "input_tokens"),
-                output_tokens=count_of(stats, "output_tokens"),
+                output_tokens=_output_tokens(stats),
                 cached_tokens=count_of(stats, "cached"),
             ),
             warnings=self._notes.all(),
@@ -219,3 +219,11 @@ def _by_exit(failure: Failure, exit_code: int | None) -> Failure:
         return failure
     code, hint = _EXITS[exit_code]
     return replace(failure, code=code, hint=hint, retryable=False)
+
+
+def _output_tokens(stats: JsonObject) -> int | None:
+    """All that was generated, reasoning included as with the other backends; `output_tokens` leaves it out."""
+    total, given = count_of(stats, "total_tokens"), count_of(stats, "input_tokens")
+    if total is None or given is None or total < given:
+        return count_of(stats, "output_tokens")
+    return total - given
