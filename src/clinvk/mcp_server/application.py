@@ -9,6 +9,7 @@ from mcp.server import MCPServer
 from clinvk.config.cascade import Loaded
 from clinvk.mcp_server import server as servers
 from clinvk.mcp_server import signals, stdio
+from clinvk.mcp_server.fitting import fitted, fitted_run
 from clinvk.request import (
     CancelRequest,
     ChainRequest,
@@ -41,18 +42,19 @@ class AppOperations:
 
     def __init__(self, app: App) -> None:
         self.app = app
+        self._room = 2 * app.config.output.max_chars  # of the parts of one answer together
 
     async def prompt(self, request: PromptRequest, caller: Caller) -> PromptResult | DryRunResult:
         return await prompt.prompt(self.app, request, caller)
 
     async def parallel(self, request: ParallelRequest, caller: Caller) -> ParallelResult:
-        return await parallel.parallel(self.app, request, caller)
+        return fitted(await parallel.parallel(self.app, request, caller), self._room)
 
     async def chain(self, request: ChainRequest, caller: Caller) -> ChainResult:
-        return await chain.chain(self.app, request, caller)
+        return fitted(await chain.chain(self.app, request, caller), self._room)
 
     async def compare(self, request: CompareRequest, caller: Caller) -> CompareResult:
-        return await compare.compare(self.app, request, caller)
+        return fitted(await compare.compare(self.app, request, caller), self._room)
 
     async def sessions(self, request: SessionsRequest, caller: Caller) -> SessionsResult:
         return await sessions.sessions(self.app, request)
@@ -61,7 +63,7 @@ class AppOperations:
         return await sessions.session_edit(self.app, request)
 
     async def runs(self, request: RunsRequest, caller: Caller) -> RunsResult:
-        return await runs.runs(self.app, request, caller)
+        return fitted_run(await runs.runs(self.app, request, caller), self._room)
 
     async def cancel(self, request: CancelRequest, caller: Caller) -> CancelResult:
         return await runs.cancel(self.app, request)
