@@ -7,7 +7,7 @@ from clinvk.errors import ClinvkError
 from clinvk.executor.live import LiveRun
 from clinvk.request import ChainRequest, ChainStep
 from clinvk.response import ChainResult, PromptResult
-from clinvk.tools import assemble, composite
+from clinvk.tools import assemble, composite, output
 from clinvk.tools.app import App
 from clinvk.tools.caller import Caller
 from clinvk.tools.children import child
@@ -34,9 +34,9 @@ async def drive(app: App, live: LiveRun, caller: Caller) -> ChainResult:
         result = results[number] = await child(app, live, options, caller, number)
         if result.status != "completed" and (request.stop_on_failure or result.status == "cancelled"):
             break
-        outputs["previous"] = result.output
+        outputs["previous"] = output.whole(app, result)
         if step.name:
-            outputs[f"steps.{step.name}"] = result.output
+            outputs[f"steps.{step.name}"] = outputs["previous"]
     return assemble.chain(live.record, request, results, None)
 
 

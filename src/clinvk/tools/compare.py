@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 
 from clinvk.backends import registry
+from clinvk.backends.lines import number_of, object_of
 from clinvk.errors import ClinvkError, Failure
 from clinvk.executor.live import LiveRun
 from clinvk.request import CompareRequest, PromptOptions
@@ -114,15 +115,12 @@ def read_verdict(judge: str, text: str, letters: Mapping[str, str]) -> Verdict:
             hint="ask another judge",
         )
         return Verdict(judge=judge, reasons=text[:4000], error=failure)
-    scores = raw.get("scores")
+    scores = object_of(raw, "scores")
+    numbers = {letter: number_of(scores, letter) for letter in letters}
     return Verdict(
         judge=judge,
         winner=letters.get(str(raw.get("winner")).strip().upper()),
-        scores={
-            letters[letter]: float(score)
-            for letter, score in (scores.items() if isinstance(scores, dict) else ())
-            if letter in letters and isinstance(score, int | float)
-        },
+        scores={letters[letter]: number for letter, number in numbers.items() if number is not None},
         reasons=_named(str(raw.get("reasons", "")), letters),
     )
 

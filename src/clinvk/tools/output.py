@@ -6,7 +6,7 @@ from typing import TextIO
 
 from clinvk.errors import ClinvkError
 from clinvk.request import RunsRequest
-from clinvk.response import RunsResult
+from clinvk.response import PromptResult, RunsResult
 from clinvk.tools.app import App
 from clinvk.tools.settle import settled
 
@@ -48,6 +48,11 @@ def _search(app: App, run_id: str, request: RunsRequest) -> RunsResult:
                 matches.append({"offset": offset, "line": line.rstrip("\n")[:2000]})
         offset += len(line)
     return RunsResult(matches=matches, offset=request.offset, next_offset=more, total_chars=offset)
+
+
+def whole(app: App, result: PromptResult) -> str:
+    """The whole answer of a finished prompt, also where its result holds only the beginning."""
+    return "".join(text_of(app, result.run_id)) if result.output_truncated else result.output
 
 
 def text_of(app: App, run_id: str) -> Iterator[str]:
