@@ -48,9 +48,14 @@ from clinvk.backends import registry
 from clinvk.config.cascade import load
 from clinvk.mcp_server import http, signals
 from clinvk.mcp_server import server as servers
-from clinvk.mcp_server.application import server_of
+from clinvk.mcp_server.application import AppOperations
+from clinvk.mcp_server.runtasks import RunResuming, RunTasks
+from clinvk.mcp_server.tasks import Tasks
+from clinvk.tools.app import opened
+from clinvk.tools.caller import working_directory
 from clinvk.web import listener
 from clinvk.web.keys import Keyring
+from mcp_fakes import task_tools
 from mcp_fakes.operations import flags_of
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg=="
@@ -466,14 +471,23 @@ def add_2025_methods(lowlevel: Server[Any]) -> None:
 async def main() -> None:
     loaded = load(os.environ, known_backends=registry.BACKENDS, flags=flags_of(sys.argv[1:]))
     with listener.bound(loaded, "mcp") as listening:
-        async with server_of(loaded, os.environ) as (server, _):
+        async with opened(loaded, os.environ) as app, anyio.create_task_group() as group:
+            server = servers.build(
+                AppOperations(app),
+                cwd=working_directory(app.home),
+                wait_secs=loaded.config.mcp.wait_secs,
+                resuming=RunResuming(app),
+                extensions=[Tasks(task_tools.FixtureTasks(RunTasks(app), group))],
+            )
             add_contents(server)
             add_asking(server)
             add_requiring_input(server)
             add_prompts_and_resources(server)
             add_2025_methods(servers.lowlevel(server))
+            task_tools.add(server)
             resumption = http.Resumption(Events(), retry_ms=100)
             await http.serve(server, loaded, listening, Keyring(loaded.home, os.environ), resumption=resumption)
+            group.cancel_scope.cancel()
 
 
 if __name__ == "__main__":

@@ -217,3 +217,15 @@ async def test_a_home_that_cannot_be_used_is_told_in_words(world: World) -> None
     assert str(blocked) in done.stderr.decode()
     assert b"Traceback" not in done.stderr
     assert os.fsdecode(done.stdout) == ""
+
+
+async def test_the_answers_of_many_agents_fit_into_one_and_the_rest_is_one_call_away(world: World) -> None:
+    tasks = [{"prompt": agent.prompt({"chars": 60_000}), "backend": "claude", "name": name} for name in "abcd"]
+    async with connected(world, "stdio", "auto") as client:
+        result = await client.call_tool("parallel", {"tasks": tasks})
+        parts = structured(result)["results"]
+        assert [(len(part["output"]), part["output_chars"]) for part in parts] == [(20_000, 60_000)] * 4
+        assert len(text_of(result)) < 90_000
+        more = {"action": "output", "run_id": parts[3]["run_id"], "offset": 20_000, "limit": 100_000}
+        rest = structured(await client.call_tool("runs", more))
+    assert (len(rest["text"]), rest["next_offset"], rest["total_chars"]) == (40_000, None, 60_000)
