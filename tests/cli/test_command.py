@@ -40,7 +40,7 @@ def test_the_help_lists_every_verb_and_the_exit_codes() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "no verb given"),
+        ((), "standard input is empty"),
         (("doctr",), "did you mean 'doctor'?"),
         (("version", "--colour"), "unrecognized arguments: --colour"),
         (("backends", "-o", "xml"), "invalid choice: 'xml'"),
