@@ -91,7 +91,7 @@ def _answer(service: Service, result: Result, patience: float) -> Response:
     failure = _why_unfinished(service, result, patience)
     if failure is None or isinstance(result, DryRunResult):
         return answers.of_result(result)
-    status = answers.STATUS[failure.code] if failure.code == "timeout" else 503
+    status = answers.STATUS[failure.code]
     headers = {"Location": answers.location(result.run_id), "X-Clinvk-Run": result.run_id}
     body = result.model_dump(mode="json") | {"error": asdict(failure)}
     return JSONResponse(body, status, headers=headers | answers.retry_headers(status, failure))

@@ -1,0 +1,135 @@
+"""A gateway on a real socket: in this process, where a test may look inside, or as a process, where signals matter."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import uvicorn
+from anyio.abc import Process
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+from clinvk.gateway.app import build
+from clinvk.gateway.drain import Drain
+from clinvk.mcp_server.mounted import mounted
+from clinvk.tools.app import App, opened
+from clinvk.web import listener
+from clinvk.web.keys import Keyring
+from fakes.world import World
+
+DEADLINE = 60  # of a whole test; far more than anything takes, also on a busy machine
+SOURCE = Path(__file__).parents[2] / "src"
+LAUNCH = (sys.executable, str(Path(__file__).with_name("launch.py")))
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway that serves, and a client of it."""
+
+    url: str
+    client: httpx2.AsyncClient
+    app: App
+    drain: Drain
+
+    async def post(self, path: str, body: object, **headers: str) -> httpx2.Response:
+        """POST JSON."""
+        return await self.client.post(path, json=body, headers=headers)
+
+
+@asynccontextmanager
+async def gateway(
+    world: World, *, environ: Mapping[str, str] | None = None, mcp: bool = False, **flags: object
+) -> AsyncGenerator[Gateway]:
+    """A gateway in this process; `server__cors_max_age=5` sets server.cors_max_age, `environ` adds variables."""
+    world = World(world.root, world.home, world.bin, world.workdir, {**world.environ, **(environ or {})})
+    loaded = world.loaded(**{"server__port": 0, **flags})
+    keyring = Keyring(loaded.home, world.environ)
+    with anyio.fail_after(DEADLINE), listener.bound(loaded, "server") as listening:
+        async with opened(loaded, world.environ) as app, _mounted(app, wanted=mcp) as beside:
+            drain = Drain(app)
+            built = build(app, keyring, cwd=world.workdir, drain=drain, mounted=beside)
+            server = uvicorn.Server(
+                uvicorn.Config(built, http="httptools", log_config=None, access_log=False, proxy_headers=False)
+            )
+            server.config.load()
+            server.lifespan = server.config.lifespan_class(server.config)
+            url = listener.url_of(loaded.config.server.host, listening, "")
+            async with anyio.create_task_group() as tasks:
+                await server.startup(sockets=[listening])
+                tasks.start_soon(server.main_loop)
+                async with httpx2.AsyncClient(base_url=url, timeout=DEADLINE) as client:
+                    yield Gateway(url, client, app, drain)
+                drain.close()
+                server.should_exit = True
+                await server.shutdown(sockets=[listening])
+
+
+@asynccontextmanager
+async def _mounted(app: App, *, wanted: bool) -> AsyncGenerator[Any]:
+    if not wanted:
+        yield None
+        return
+    async with mounted(app) as beside:
+        yield beside
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A gateway process."""
+
+    process: Process
+    url: str
+    errors: BufferedByteReceiveStream
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+
+@asynccontextmanager
+async def served(world: World, *flags: str, **environ: str) -> AsyncGenerator[Served]:
+    """A gateway as `clinvk serve` starts it; killed at the end if it still runs."""
+    env = {**world.environ, "PYTHONPATH": str(SOURCE), **environ}
+    command = (*LAUNCH, "limits.kill_grace_secs=0.1", *flags)
+    async with await anyio.open_process(command, env=env, cwd=world.workdir) as process:
+        try:
+            assert process.stderr is not None
+            errors = BufferedByteReceiveStream(process.stderr)
+            line = (await errors.receive_until(b"\n", 1 << 16)).decode()
+            assert "listening on " in line, line
+            yield Served(process, line.rpartition(" ")[2].strip(), errors)
+        finally:
+            if process.returncode is None:
+                process.kill()
+
+
+async def events(response: httpx2.Response) -> AsyncIterator[Json]:
+    """The server-sent events of a stream: `event`, `id` and the data."""
+    fields: Json = {}
+    async for line in response.aiter_lines():
+        if line == "":
+            if fields:
+                yield fields
+            fields = {}
+        elif not line.startswith(":"):
+            name, _, value = line.partition(": ")
+            fields[name] = json.loads(value) if name == "data" else value
+
+
+async def lines(response: httpx2.Response) -> list[Json]:
+    """The lines of an NDJSON stream."""
+    return [json.loads(line) async for line in response.aiter_lines() if line]
+
+
+def environment() -> dict[str, str]:
+    """The variables that any child of a test may have."""
+    return {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
