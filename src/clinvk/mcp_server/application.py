@@ -10,6 +10,8 @@ from clinvk.config.cascade import Loaded
 from clinvk.mcp_server import server as servers
 from clinvk.mcp_server import signals, stdio
 from clinvk.mcp_server.fitting import fitted, fitted_run
+from clinvk.mcp_server.runtasks import RunResuming, RunTasks
+from clinvk.mcp_server.tasks import Tasks
 from clinvk.request import (
     CancelRequest,
     ChainRequest,
@@ -80,9 +82,20 @@ async def server_of(loaded: Loaded, environ: Mapping[str, str]) -> AsyncGenerato
         ClinvkError: if clinvk's home cannot be used.
     """
     async with opened(loaded, environ) as app:
-        operations = AppOperations(app)
-        cwd = working_directory(app.home)
-        yield servers.build(operations, cwd=cwd, wait_secs=loaded.config.mcp.wait_secs), operations
+        yield server_over(app)
+
+
+def server_over(app: App) -> tuple[MCPServer[Any], AppOperations]:
+    """A server over clinvk as it is open already."""
+    operations = AppOperations(app)
+    server = servers.build(
+        operations,
+        cwd=working_directory(app.home),
+        wait_secs=app.config.mcp.wait_secs,
+        resuming=RunResuming(app),
+        extensions=[Tasks(RunTasks(app))],
+    )
+    return server, operations
 
 
 async def serve_stdio(loaded: Loaded, environ: Mapping[str, str]) -> None:

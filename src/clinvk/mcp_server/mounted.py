@@ -5,11 +5,9 @@ from contextlib import asynccontextmanager
 
 from mcp.server.transport_security import TransportSecuritySettings
 
-from clinvk.mcp_server import server as servers
-from clinvk.mcp_server.application import AppOperations
+from clinvk.mcp_server.application import server_over
 from clinvk.mcp_server.http import Drain, NoSession
 from clinvk.tools.app import App
-from clinvk.tools.caller import working_directory
 from clinvk.web.mounting import Mounted
 
 
@@ -17,7 +15,7 @@ from clinvk.web.mounting import Mounted
 async def mounted(app: App) -> AsyncGenerator[Mounted]:
     """The tools over clinvk as it is open already, at mcp.http_path. Satisfies `Mounting`."""
     config = app.config
-    server = servers.build(AppOperations(app), cwd=working_directory(app.home), wait_secs=config.mcp.wait_secs)
+    server, _ = server_over(app)
     drain = Drain()
     server.middleware.append(drain)
     endpoint = server.streamable_http_app(

@@ -1,16 +1,19 @@
 """The MCP server object: the tools of the catalog over some operations; both protocol eras, any transport."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mcp import MCPError
 from mcp.server import CacheHint, MCPServer
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.extension import Extension
 from mcp.server.lowlevel import Server
 from mcp_types import INVALID_PARAMS
 
 from clinvk import __version__
 from clinvk.mcp_server import completion, prompts, resources, tool
+from clinvk.mcp_server.approvals import Resuming
 from clinvk.mcp_server.catalog import CATALOG
 from clinvk.mcp_server.operations import Operations
 from clinvk.mcp_server.progress import Pace
@@ -20,9 +23,17 @@ from clinvk.tools.caller import Caller
 _LISTS_LAST_MS = 3_600_000  # the lists of tools and prompts do not change while the server runs
 
 
-def build(operations: Operations, *, cwd: Path, wait_secs: float, pace: Pace | None = None) -> MCPServer[Any]:
+def build(
+    operations: Operations,
+    *,
+    cwd: Path,
+    wait_secs: float,
+    pace: Pace | None = None,
+    resuming: Resuming | None = None,
+    extensions: Sequence[Extension] = (),
+) -> MCPServer[Any]:
     """A server that is not listening yet. `cwd` is where calls without a workdir work."""
-    serving = tool.Serving(operations, cwd, pace or Pace())
+    serving = tool.Serving(operations, cwd, pace or Pace(), resuming)
     server: MCPServer[Any] = MCPServer(
         "clinvk",
         title="clinvk",
@@ -35,6 +46,7 @@ def build(operations: Operations, *, cwd: Path, wait_secs: float, pace: Pace | N
             "prompts/list": CacheHint(ttl_ms=_LISTS_LAST_MS, scope="public"),
         },
         middleware=[_explain_bad_prompts],
+        extensions=extensions,
     )
     caller = Caller(client="mcp", cwd=cwd)
     resources.add(server, operations, caller)

@@ -13,17 +13,19 @@ from typing import Any, cast
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
-from mcp_types import CallToolResult, TextContent, ToolAnnotations
+from mcp_types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import BaseModel
 
 from clinvk.backends.registry import BACKENDS
 from clinvk.errors import ClinvkError, Failure
-from clinvk.mcp_server import arguments, schema, texts
+from clinvk.mcp_server import approvals, arguments, schema, texts
+from clinvk.mcp_server.approvals import Resuming
 from clinvk.mcp_server.catalog import Arguments, Entry
 from clinvk.mcp_server.operations import Operations
 from clinvk.mcp_server.progress import News, Pace, reported
 from clinvk.mcp_server.wording import WORDS
-from clinvk.tools.caller import Caller
+from clinvk.request import RunsRequest
+from clinvk.tools.caller import Caller, QuestionPending
 
 _log = logging.getLogger(__name__)
 _MAX_RESULT_CHARS = "anthropic/maxResultSizeChars"
@@ -31,11 +33,15 @@ _MAX_RESULT_CHARS = "anthropic/maxResultSizeChars"
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What the tools of one server share: `cwd` is where a call without a workdir works."""
+    """What the tools of one server share: `cwd` is where a call without a workdir works.
+
+    Without `resuming`, nobody can be asked who is to be asked between two calls.
+    """
 
     operations: Operations
     cwd: Path
     pace: Pace
+    resuming: Resuming | None = None
 
 
 class RawTool(Tool):
@@ -50,7 +56,7 @@ def build(entry: Entry, serving: Serving) -> Tool:
     """The tool that the SDK registers."""
     words = WORDS[entry.name]
 
-    async def call(given: Arguments, context: Context[Any, Any]) -> CallToolResult:
+    async def call(given: Arguments, context: Context[Any, Any]) -> CallToolResult | InputRequiredResult:
         return await _answer(entry, serving, given, context)
 
     return RawTool(
@@ -78,7 +84,9 @@ def _values(entry: Entry) -> Mapping[str, Sequence[str]]:
     return {"backend": backends, "backends": backends, "judge": backends, **entry.values}
 
 
-async def _answer(entry: Entry, serving: Serving, given: Arguments, context: Context[Any, Any]) -> CallToolResult:
+async def _answer(
+    entry: Entry, serving: Serving, given: Arguments, context: Context[Any, Any]
+) -> CallToolResult | InputRequiredResult:
     backend: object = given.get("backend")
     parts: object = given.get("tasks") or given.get("steps") or given.get("backends")
     total = len(cast("list[object]", parts)) if isinstance(parts, list) else 1
@@ -88,8 +96,20 @@ async def _answer(entry: Entry, serving: Serving, given: Arguments, context: Con
         await context.report_progress(seconds, None, message)  # does nothing for a client that sent no progressToken
 
     async with reported(report, news, serving.pace) as listener:
-        caller = Caller(client=_client(context), cwd=serving.cwd, listener=listener)
-        result = await _result(entry, serving.operations, given, caller)
+        way = approvals.way(context)
+        caller = Caller(
+            client=_client(context),
+            cwd=serving.cwd,
+            listener=listener,
+            ask=approvals.asking(context) if way == "live" else None,
+            asks_later=way == "later" and serving.resuming is not None,
+        )
+        result = await _result(entry, serving, given, caller, context)
+    return result if isinstance(result, InputRequiredResult) else answer(result)
+
+
+def answer(result: texts.Result) -> CallToolResult:
+    """A result as clients get it."""
     return CallToolResult(
         content=[TextContent(type="text", text=texts.of(result))],
         structured_content=result.model_dump(mode="json"),
@@ -97,11 +117,20 @@ async def _answer(entry: Entry, serving: Serving, given: Arguments, context: Con
     )
 
 
-async def _result(entry: Entry, operations: Operations, given: Arguments, caller: Caller) -> texts.Result:
+async def _result(
+    entry: Entry, serving: Serving, given: Arguments, caller: Caller, context: Context[Any, Any]
+) -> texts.Result | InputRequiredResult:
     """The operation's result, or its failure in the same shape; raises nothing but cancellation."""
     try:
         request: BaseModel = arguments.parse(entry.request, given)
-        return await entry.call(operations, request, caller)
+        run_id = approvals.answered(context, serving.resuming) if serving.resuming is not None else None
+        if serving.resuming is not None and run_id is not None and not isinstance(request, RunsRequest):
+            wait_secs: float | None = getattr(request, "wait_secs", None)
+            return await serving.resuming.rejoin(run_id, wait_secs, caller)
+        return await entry.call(serving.operations, request, caller)
+    except QuestionPending as pending:
+        assert serving.resuming is not None  # otherwise `asks_later` was not said
+        return approvals.postponed(pending.question, serving.resuming)
     except ClinvkError as error:
         return entry.refused(given, error.failure)
     except Exception as error:  # noqa: BLE001 - this edge's boundary: a bug met by one call must not look like a crash

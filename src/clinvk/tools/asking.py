@@ -1,7 +1,6 @@
 """Puts the questions of running agents to the person behind a call."""
 
 import anyio
-import anyio.abc
 
 from clinvk.errors import ClinvkError
 from clinvk.events import ApprovalAsked, Event
@@ -45,6 +44,12 @@ async def done(live: LiveRun, caller: Caller) -> None:
         tasks.cancel_scope.cancel()
     if pending and not live.done.is_set():
         raise QuestionPending(pending[0])
+
+
+def open_questions(live: LiveRun) -> list[Question]:
+    """What the run and its children ask right now."""
+    every = [question for run in _family(live) for question in run.questions.values()]
+    return [question for question in every if not question.answered.is_set()]
 
 
 def _family(live: LiveRun) -> list[LiveRun]:
