@@ -61,7 +61,6 @@ class TableView(ProgressView):
         super().__init__(call, loaded)
         self._rows = list(rows)
         self._of_run: dict[str, Row] = {}
-        self._app: App | None = None
         self._live: Live | None = None
         self._watched = terminal.is_terminal(sys.stderr, call.environ) and not call.console.quiet
         self._colour = terminal.colour(loaded, call.environ)
@@ -73,7 +72,7 @@ class TableView(ProgressView):
             row.follow(backend, event)
 
     def _found(self, run_id: str) -> Row | None:
-        live = self._app.executor.live.get(run_id) if self._app is not None else None
+        live = self.app.executor.live.get(run_id) if self.app is not None else None
         position = live.record.position if live is not None else None
         if position is None:
             return None
@@ -81,9 +80,8 @@ class TableView(ProgressView):
             self._rows.append(Row("judge", ""))
         return self._of_run.setdefault(run_id, self._rows[position - 1])
 
-    def draw(self, app: App) -> None:
+    def draw(self) -> None:
         """Show the table, if there is a terminal."""
-        self._app = app
         if not self._watched:
             return
         if self._live is None:

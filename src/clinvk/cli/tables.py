@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 10_000  # a program that reads a table must find every word of it
 COLUMN_WIDTH = 36  # in less room an answer is harder to read than one below the other
-COLOURS = {"completed": "green", "active": "green", "failed": "red", "running": "yellow", "cancelled": "dim"}
+COLOURS = {
+    "completed": "green",
+    "active": "green",
+    "failed": "red",
+    "running": "yellow",
+    "cancelled": "dim",
+    "idle": "",
+}
 
 
 def screen(loaded: "Loaded", environ: Mapping[str, str]) -> Console:
@@ -51,7 +58,7 @@ def cell(text: str, style: str = "") -> Text:
 
 def state(status: str) -> Text:
     """A status in its colour."""
-    return Text(status, style=COLOURS.get(status, ""))
+    return Text(status, style=COLOURS.get(status, "" if status == "waiting" else "red"))
 
 
 def ago(moment: str, now: datetime | None = None) -> str:

@@ -31,6 +31,7 @@ class ProgressView:
         watched = terminal.is_terminal(sys.stderr, call.environ) and not call.console.quiet
         self.line = ProgressLine(shown=watched, colour=terminal.colour(loaded, call.environ))
         self.outlet = Outlet()
+        self.app: App | None = None
         self._asking = anyio.Lock()
         self._can_ask = terminal.can_ask()
 
@@ -50,15 +51,15 @@ class ProgressView:
 
     async def show(self, app: App, stop: Callable[[], None]) -> None:
         """Draw progress where and while nothing else is written."""
-        self.outlet.on_broken = stop
+        self.app, self.outlet.on_broken = app, stop
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.outlet.flow)
             while True:
                 if self.outlet.idle and self.outlet.at_line_start and not self._asking.locked():
-                    self.draw(app)
+                    self.draw()
                 await anyio.sleep(TICK_SECS)
 
-    def draw(self, app: App) -> None:
+    def draw(self) -> None:
         """Show what is going on."""
         self.line.draw()
 
