@@ -137,7 +137,8 @@ def test_a_file_system_that_cannot_splice_is_written_to_all_the_same(
         raise OSError(errno.EINVAL, "Invalid argument")
 
     monkeypatch.setattr(os, "splice", refuse)
-    spool = Spool(str(tmp_path / "stdout"), 1 << 20)
+    spool = Spool()
+    spool.into(str(tmp_path / "stdout"), 1 << 20)
     os.write(spool.write_fd, b"some words")
     os.close(spool.write_fd)
     taken = [spool.take(), spool.take()]

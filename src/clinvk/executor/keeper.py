@@ -13,7 +13,7 @@ Promises, also when the server is killed with SIGKILL:
 
 Wire, server to keeper: 4-byte big-endian length + JSON, with descriptors attached to the length. Server to
 supervisor: `D` detach, `C` cancel.
-Supervisor to server, lines: `S <pid>` started, `P` new output (coalesced), `X <json>` the ending.
+Supervisor to server, lines: `P` new output (coalesced), `X <json>` the ending.
 """
 
 import contextlib
@@ -32,9 +32,10 @@ if __name__ == "__main__":  # started by its path, isolated: only this package i
     sys.path.insert(0, __file__.rsplit("/", 3)[0])
 
 from clinvk.executor.proctree import become_subreaper, children, descendants, signal_all
-from clinvk.executor.supervisor import Supervisor, Wakeup
+from clinvk.executor.supervisor import Means, Supervisor, Wakeup
 
 SPARES = 2  # supervisors forked in advance
+REST_MS = 5  # without a request, before spares are forked: not while a run that was just begun needs the processor
 OPEN_MAX = os.sysconf("SC_OPEN_MAX")
 SPAWN = b'{"do": "spawn"'
 
@@ -58,15 +59,21 @@ class Keeper:
         assert self.server is not None
         poll.register(self.server, select.POLLIN)
         while self.server is not None or self.supervisors:
-            for fd, _ in poll.poll(1000 if self.server is None else None):
+            news = poll.poll(self._patience_ms())
+            for fd, _ in news:
                 if fd == self.wakeup.fd:
                     self.wakeup.clear()
                 elif not self._serve():
                     poll.unregister(fd)
                     self._let_go()
-            self._reap()
-            if self.server is not None:
-                self._keep_spares()
+            ended = self._reap()
+            if self.server is not None and (ended or not news):
+                self._keep_spares(SPARES)
+
+    def _patience_ms(self) -> int | None:
+        if self.server is None:
+            return 1000
+        return REST_MS if len(self.spares) < SPARES else None
 
     def _serve(self) -> bool:
         assert self.server is not None
@@ -87,9 +94,9 @@ class Keeper:
                 os.close(fd)
         return True
 
-    def _keep_spares(self) -> None:
+    def _keep_spares(self, number: int) -> None:
         """Have supervisors forked before they are needed: a fork costs more than all else of a short run."""
-        while len(self.spares) < SPARES:
+        while len(self.spares) < number:
             ours, theirs = socket.socketpair()
             pid = os.fork()
             if pid == 0:
@@ -102,7 +109,7 @@ class Keeper:
     def _supervise(self, body: bytes, fds: list[int]) -> None:
         """Give a request to a spare; one that was killed meanwhile is passed over."""
         while True:
-            self._keep_spares()
+            self._keep_spares(1)
             with self.spares.pop(0) as spare, contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 _send(spare, body, fds)
                 return
@@ -120,13 +127,13 @@ class Keeper:
             # socket would never close and its locks would outlive it.
             os.closerange(3, keeper.fileno())
             os.closerange(keeper.fileno() + 1, OPEN_MAX)
-            wakeup = Wakeup()
+            means = Means()
             become_subreaper()
             received = _receive(keeper)
             keeper.close()
             if received is not None:
                 body, fds = received
-                Supervisor(json.loads(body), fds, wakeup).run()
+                Supervisor(json.loads(body), fds, means).run()
             code = 0
         finally:
             if code:  # nobody else would tell of the bug
@@ -160,14 +167,17 @@ class Keeper:
             os.close(fd)
         self.heirs.clear()
 
-    def _reap(self) -> None:
+    def _reap(self) -> bool:
+        """Collect the dead; whether there were any."""
+        ended = False
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                return ended
             if pid == 0:
-                return
+                return ended
+            ended = True
             self.heir_pids.discard(pid)
             if pid in self.supervisors:
                 self.supervisors.discard(pid)

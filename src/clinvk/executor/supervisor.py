@@ -53,12 +53,12 @@ class Wakeup:
 
 
 class Spool:
-    """Copies a pipe into a file, without looking at it."""
+    """Copies a pipe into a file, without looking at it; the pipe is there first, the file once `into` names it."""
 
-    def __init__(self, path: str, limit: int) -> None:
+    def __init__(self) -> None:
         self.read_fd, self.write_fd = os.pipe()
-        self.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        self.limit = limit
+        self.file = -1
+        self.limit = 0
         self.size = 0
         self.open = True
         self.failed: OSError | None = None
@@ -69,6 +69,11 @@ class Spool:
 
             with contextlib.suppress(OSError):
                 fcntl.fcntl(self.read_fd, F_SETPIPE_SZ, PIPE_BYTES)
+
+    def into(self, path: str, limit: int) -> None:
+        """Make the file, which takes `limit` bytes."""
+        self.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self.limit = limit
 
     def take(self) -> int:
         """Copy what is there; the number of bytes, 0 at the end of file or when nothing waits."""
@@ -101,10 +106,20 @@ class Spool:
         return len(data)
 
 
+class Means:
+    """What every supervisor needs, made in its process before there is a request."""
+
+    def __init__(self) -> None:
+        self.wakeup = Wakeup()
+        self.out = Spool()
+        self.err = Spool()
+        self.me = {"pid": os.getpid(), "start": start_time(os.getpid())}
+
+
 class Supervisor:
     """Owns one command from its start until nothing of it is alive."""
 
-    def __init__(self, request: dict[str, Any], fds: list[int], wakeup: Wakeup) -> None:
+    def __init__(self, request: dict[str, Any], fds: list[int], means: Means) -> None:
         control, *self.locks = fds  # the locks are held open until nothing of the run is alive
         self.folder: str = request["folder"]
         self.request = request
@@ -116,17 +131,16 @@ class Supervisor:
         self.status: int | None = None
         self.pid = 0
         self.kill_at: float | None = None
-        self.wakeup = wakeup
+        self.wakeup = means.wakeup
+        self.me = means.me
         self.begun = self.active = time.monotonic()
         self.state = -1
-        self.out: Spool
-        self.err: Spool
+        self.out, self.err = means.out, means.err
 
     def run(self) -> None:
         """Start the command, see it through, and leave the ending on disk and on the socket."""
         if self._open() and self._start():
             self._record(None)
-            self._tell(f"S {os.getpid()}\n")
             self._watch()
             self._end_stragglers()
             self._drain()
@@ -151,8 +165,8 @@ class Supervisor:
 
     def _open_files(self) -> None:
         self.state = os.open(f"{self.folder}/keeper.json", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        self.out = Spool(f"{self.folder}/stdout", self.request["max_output_bytes"])
-        self.err = Spool(f"{self.folder}/stderr", STDERR_LIMIT)
+        self.out.into(f"{self.folder}/stdout", self.request["max_output_bytes"])
+        self.err.into(f"{self.folder}/stderr", STDERR_LIMIT)
 
     def _start(self) -> bool:
         try:
@@ -325,7 +339,7 @@ class Supervisor:
 
     def _record(self, ending: dict[str, Any] | None) -> None:
         state = {
-            "supervisor": {"pid": os.getpid(), "start": start_time(os.getpid())},
+            "supervisor": self.me,
             "child": self.pid,
             "started_at": time.time() - (time.monotonic() - self.begun),
             "ending": ending,
