@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
+from clinvk.cli import clients, install
 from clinvk_command import MOST_SECS, NO_AGENTS, environment
 
-HEAVY = ("anyio", "asyncio", "mcp", "pydantic", "yaml")
+HEAVY = ("anyio", "asyncio", "dataclasses", "inspect", "mcp", "pydantic", "yaml")
 SCRIPT = """
 import json, sys
 from clinvk.__main__ import main
@@ -44,3 +45,7 @@ def test_no_command_but_the_server_and_the_demo_imports_the_sdk(words: tuple[str
     modules = imported(*words)
     assert "pydantic" in modules  # it did something
     assert "mcp" not in modules
+
+
+def test_the_names_in_the_help_of_install_are_those_of_the_clients() -> None:
+    assert tuple(clients.CLIENTS) == install.CHOICES

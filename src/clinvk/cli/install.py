@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from clinvk.cli import clients, exits
+from clinvk.cli import exits
 from clinvk.cli.call import Call
 
 if TYPE_CHECKING:
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from clinvk.cli.clients import Client
 
 NAME = "install"
+CHOICES = ("claude-desktop", "claude-code", "codex", "gemini", "cursor", "vscode")  # of clients.CLIENTS, for the help
 HELP = "write clinvk into the configuration of an MCP client"
 _DESCRIPTION = """\
 Write clinvk into the configuration of an MCP client. The file is copied first; whatever else it says stays as it is,
@@ -23,7 +24,7 @@ read your shell's profile, also the PATH on which the agent CLIs are found. Keys
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which client, and what to do."""
     parser.description = _DESCRIPTION
-    parser.add_argument("client", metavar="CLIENT", choices=list(clients.CLIENTS), help=", ".join(clients.CLIENTS))
+    parser.add_argument("client", metavar="CLIENT", choices=CHOICES, help=", ".join(CHOICES))
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--print", dest="show", action="store_true", help="show what would be written; write nothing")
     what.add_argument("--uninstall", action="store_true", help="take clinvk out again")
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(call: Call) -> int:
     """Write it."""
     from clinvk.backends import locate
-    from clinvk.cli import clientfile
+    from clinvk.cli import clientfile, clients
     from clinvk.config.cascade import user_home
 
     call.loaded()  # a client would start a server with a configuration that cannot be used
