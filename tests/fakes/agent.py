@@ -15,6 +15,7 @@ Steps are JSON objects with one key, done in order:
     {"write": [NAME, TEXT]}   a file, relative to the working directory
     {"spawn": [KIND, ...]}    processes that try to outlive it (see KINDS); it goes on when they are up
     {"ignore": true}          ignore SIGTERM, SIGINT and SIGHUP from here on
+    {"ask": COMMAND}          claude: ask whether it may run this shell command; runs it when allowed
     {"reach": FIFO}           tell the test that this point is reached: {"pid": .., "spawned": {KIND: PID, ..}, ...}
     {"wait": FIFO}            wait until the test opens the FIFO for writing and closes it
     {"hang": true}            do nothing, for ever
@@ -36,6 +37,7 @@ as soon as the agent has ended;
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -99,11 +101,19 @@ class Agent:
         self.torn = False
         self.said = False
         self.open = False
-        self.prompt = sys.stdin.buffer.read().decode("utf-8", "replace")
+        self.asked = 0
+        self.denials: list[Step] = []
+        self.prompt = self._prompt()
         self.session = self._session()
         self.message = 0
         self._note(folder)
         self.steps = self._steps(folder)
+
+    def _prompt(self) -> str:
+        if "--input-format=stream-json" not in self.argv:
+            return sys.stdin.buffer.read().decode("utf-8", "replace")
+        content = json.loads(sys.stdin.buffer.readline())["message"]["content"]
+        return "".join(part["text"] for part in content if part["type"] == "text")
 
     def _session(self) -> str:
         for flag in ("--session-id=", "--resume="):
@@ -209,6 +219,7 @@ class Agent:
                     "result": failure or "",
                     "session_id": self.session,
                     "stop_reason": "end_turn",
+                    "permission_denials": self.denials,
                     "total_cost_usd": 0.001,
                     "usage": {"input_tokens": 10, "cache_read_input_tokens": 2, "output_tokens": 3},
                 }
@@ -258,6 +269,20 @@ class Agent:
 
     def do_ignore(self, _: object) -> None:
         ignore_signals()
+
+    def do_ask(self, command: str) -> None:
+        self.asked += 1
+        action = {"command": command}
+        if "--permission-prompt-tool=stdio" in self.argv:
+            request = {"subtype": "can_use_tool", "tool_name": "Bash", "input": action}
+            self.event(type="control_request", request_id=f"ask-{self.asked}", request=request)
+            line = sys.stdin.buffer.readline()
+            answer: Step = json.loads(line)["response"]["response"] if line else {"message": "stdin was closed"}
+            if answer.get("behavior") == "allow":
+                subprocess.run(answer["updatedInput"]["command"], shell=True, check=False)
+                return
+            self.do_answer(f"denied: {answer['message']}")
+        self.denials.append({"tool_name": "Bash", "tool_use_id": f"toolu_{self.asked}", "tool_input": action})
 
     def do_reach(self, fifo: str) -> None:
         told = {"pid": os.getpid(), "spawned": self.spawned, "run": os.environ.get("CLINVK_RUN_ID")}
