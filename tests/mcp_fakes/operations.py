@@ -1,8 +1,8 @@
 """Operations without agents behind them, and servers that offer them.
 
 Started as a script it serves them on stdio, or with words like `mcp.port=0` on HTTP. The prompt says what happens:
-`echo TEXT`, `print TEXT` (on standard output), `refuse ID`, `crash`, `fail`, or `wait` until cancelled, leaving the
-files `waiting` and `cancelled` in the workdir.
+`echo TEXT`, `print TEXT` (on standard output), `refuse ID`, `crash`, `fail`, or `wait` until cancelled (`stubborn`: and
+for ever after), leaving the files `waiting` and `cancelled` in the workdir.
 """
 
 import os
@@ -95,6 +95,8 @@ class FakeOperations:
         match word:
             case "wait":
                 await self._wait(Path(request.workdir) if request.workdir else None)
+            case "stubborn":
+                await self._wait(Path(request.workdir) if request.workdir else None, stubborn=True)
             case "print":
                 print(rest, flush=True)
                 subprocess.run(["echo", rest], check=True)  # noqa: ASYNC221 - the child is what is tested
@@ -109,7 +111,7 @@ class FakeOperations:
                 _tell(caller, "4f4f", backend, rest)
         return done
 
-    async def _wait(self, folder: Path | None) -> None:
+    async def _wait(self, folder: Path | None, *, stubborn: bool = False) -> None:
         self.waiting.set()
         if folder:
             (folder / "waiting").touch()
@@ -119,6 +121,9 @@ class FakeOperations:
             self.cancelled.set()
             if folder:
                 (folder / "cancelled").touch()
+            if stubborn:
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep_forever()
 
     async def parallel(self, request: ParallelRequest, caller: Caller) -> ParallelResult:
         results: list[TaskResult] = []

@@ -100,7 +100,8 @@ async def test_a_long_run_is_handed_out_and_fetched_later(world: World) -> None:
     assert structured(result)["result"]["output"] == "half done"
 
 
-async def test_progress_tells_what_the_agent_says_and_does(world: World) -> None:
+@pytest.mark.parametrize(("transport", "mode"), [("stdio", "legacy"), ("http", "legacy"), ("http", "auto")])
+async def test_progress_tells_what_the_agent_says_and_does(world: World, transport: str, mode: Mode) -> None:
     told: list[str] = []
     heard = anyio.Event()
     gate = world.fifo("gate")
@@ -111,7 +112,7 @@ async def test_progress_tells_what_the_agent_says_and_does(world: World) -> None
             heard.set()
 
     steps = agent.prompt({"say": "reading the code"}, {"wait": str(gate)})
-    async with connected(world, "stdio", "legacy") as client, anyio.create_task_group() as group:
+    async with connected(world, transport, mode) as client, anyio.create_task_group() as group:
 
         async def run() -> None:
             await client.call_tool("prompt", {"prompt": steps, "backend": "claude"}, progress_callback=listen)

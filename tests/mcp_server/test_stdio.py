@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import anyio
@@ -11,6 +12,7 @@ from mcp_fakes.raw_client import FAKE_SERVER, MODERN_META, RawClient, environmen
 pytestmark = pytest.mark.anyio
 
 DEADLINE = 30  # the SDK alone takes a second to import on a busy machine
+NAMES = ["prompt", "parallel", "chain", "compare", "sessions", "session_edit", "runs", "cancel", "backends"]
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 
@@ -29,9 +31,21 @@ async def test_every_handshake_version_is_answered_and_served(version: str) -> N
         async with started() as client:
             answer = await client.initialize(version)
             assert answer["result"]["protocolVersion"] == version
+            tools = (await client.request("tools", "tools/list"))["result"]["tools"]
+            assert [tool["name"] for tool in tools] == NAMES
             await client.call(1, "prompt", {"prompt": "echo hello"})
             result = (await client.answer(1))["result"]
             assert result["content"][0]["text"].startswith("hello")
+
+
+async def test_the_version_without_handshake_is_served() -> None:
+    with anyio.fail_after(DEADLINE):
+        async with started() as client:
+            tools = await client.request(0, "tools/list", {"_meta": MODERN_META})
+            assert [tool["name"] for tool in tools["result"]["tools"]] == NAMES
+            await client.call(1, "prompt", {"prompt": "echo hello"}, _meta=MODERN_META)
+            result = (await client.answer(1))["result"]
+            assert (result["resultType"], result["structuredContent"]["output"]) == ("complete", "hello")
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
@@ -70,6 +84,28 @@ async def test_a_signal_cancels_what_runs_and_exits_with_0(number: signal.Signal
             client.process.send_signal(number)
             assert await client.process.wait() == 0
     assert (tmp_path / "cancelled").exists()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+async def test_a_second_signal_ends_a_server_that_hangs_in_its_cleanup(number: signal.Signals, tmp_path: Path) -> None:
+    with anyio.fail_after(DEADLINE):
+        async with started() as client:
+            await client.initialize()
+            await client.call(7, "prompt", {"prompt": "stubborn", "workdir": str(tmp_path)})
+            await exists(tmp_path / "waiting")
+            client.process.send_signal(number)
+            await exists(tmp_path / "cancelled")
+            client.process.send_signal(number)
+            assert await client.process.wait() == 128 + number
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+async def test_a_signal_while_the_server_starts_exits_with_0(number: signal.Signals) -> None:
+    code = "import os; from clinvk.mcp_server import signals; signals.exit_quietly_while_starting(); "
+    code += f"os.kill(os.getpid(), {number:d})"
+    with anyio.fail_after(DEADLINE):
+        done = await anyio.run_process([sys.executable, "-c", code], env=environment(), check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 async def test_a_client_that_stops_reading_ends_the_server() -> None:
