@@ -25,6 +25,7 @@ from clinvk.backends.lines import (
     shorten,
     text_of,
 )
+from clinvk.backends.permitting import DENIED
 from clinvk.errors import Failure
 from clinvk.events import (
     Ending,
@@ -129,7 +130,7 @@ class ClaudeReader:
         remember(self._refused, tool_id, None)
         _, remembered = self._tools.get(tool_id, ("", ""))
         wanted = detail(object_of(data, "tool_input")) or remembered or why
-        if not self._denied.add(f"permission denied: {tool}: {wanted}"):
+        if not self._denied.add(f"{DENIED}{tool}: {wanted}"):
             return []
         return [PermissionDenied(tool, shorten(wanted))]
 

@@ -23,6 +23,7 @@ from clinvk.backends.lines import (
     shorten,
     text_of,
 )
+from clinvk.backends.permitting import DENIED
 from clinvk.backends.structured import Answer
 from clinvk.errors import Failure
 from clinvk.events import (
@@ -139,7 +140,7 @@ class CodexReader:
         events.append(ToolFinished(text_of(item, "id"), _name(item), ok, shorten(output or _wanted(item))))
         if not ok and self._refused(item, output):
             wanted = _wanted(item)
-            if self._notes.add(f"permission denied: {_name(item)}: {wanted}"):
+            if self._notes.add(f"{DENIED}{_name(item)}: {wanted}"):
                 events.append(PermissionDenied(_name(item), wanted))
         return events
 

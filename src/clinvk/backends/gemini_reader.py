@@ -23,6 +23,7 @@ from clinvk.backends.lines import (
     shorten,
     text_of,
 )
+from clinvk.backends.permitting import DENIED
 from clinvk.backends.structured import Answer
 from clinvk.errors import ErrorCode, Failure
 from clinvk.events import (
@@ -140,7 +141,7 @@ class GeminiReader:
         ]
         withheld = text_of(error, "type") == "tool_not_registered" and name in _WITHHELD
         denied = not ok and (withheld or _DENIED.search(f"{text_of(error, 'type')} {message}"))
-        if denied and self._notes.add(f"permission denied: {name}: {wanted}"):
+        if denied and self._notes.add(f"{DENIED}{name}: {wanted}"):
             events.append(PermissionDenied(name, wanted))
         return events
 

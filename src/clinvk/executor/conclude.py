@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from clinvk.backends.base import Reader
+from clinvk.backends.base import InteractiveReader, Reader
+from clinvk.backends.permitting import DENIED, how_to_allow
 from clinvk.events import Ending, Outcome
 from clinvk.executor.plan import Plan
 from clinvk.executor.spool import KEPT_CHARS, Answer
@@ -46,10 +47,19 @@ def conclude(plan: Plan, reader: Reader, answer: Answer, ending: Ending) -> Conc
         token_usage=outcome.usage,
         cost_usd=outcome.cost_usd,
         stop_reason=outcome.stop_reason,
-        warnings=[*plan.warnings, *outcome.warnings],
+        warnings=[*plan.warnings, *outcome.warnings, *_advice(plan, reader, outcome)],
         error=outcome.failure,
     )
     return Conclusion(result=result, outcome=outcome, ending=ending)
+
+
+def _advice(plan: Plan, reader: Reader, outcome: Outcome) -> list[str]:
+    """What to do about denials, unless it was a person who denied."""
+    denied = any(warning.startswith(DENIED) for warning in outcome.warnings)
+    if not denied or isinstance(reader, InteractiveReader):
+        return []
+    advice = how_to_allow(plan.turn, plan.backend.CAPABILITIES, plan.backend.NAME)
+    return [advice] if advice else []
 
 
 def _status(outcome: Outcome) -> RunStatus:

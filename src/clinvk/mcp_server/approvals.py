@@ -13,9 +13,11 @@ from mcp import MCPError
 from mcp.server.mcpserver import Context
 from mcp_types import ClientCapabilities, ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import BaseModel
 
-from clinvk.executor.questions import Question
+from clinvk.executor.questions import ANSWER_SECS, Question
 from clinvk.mcp_server.texts import Result
+from clinvk.response import ChainResult, CompareResult, ParallelResult, PromptResult, RunsResult
 from clinvk.tools.caller import Ask, Caller
 
 Way = Literal["live", "later"]
@@ -148,6 +150,18 @@ def answer(questions: Sequence[Question], responses: Mapping[str, object]) -> No
         if isinstance(response, ElicitResult):
             allowed, reason = decision(response)
             question.answer(allowed=allowed, reason=reason)
+
+
+def note(result: BaseModel, resuming: Resuming) -> None:
+    """Tell the caller of a run that goes on what it waits for."""
+    told = result.result if isinstance(result, RunsResult) else result
+    if not isinstance(told, PromptResult | ParallelResult | ChainResult | CompareResult) or told.status != "running":
+        return
+    told.warnings += [
+        f"waits for a person to allow {visible(f'{each.tool}: {each.action}')}; `runs` with action wait asks where the "
+        f"client supports elicitation; without an answer it is refused after {ANSWER_SECS:g} s"
+        for each in resuming.questions(told.run_id)
+    ]
 
 
 def run_of(state: str | None) -> str | None:

@@ -105,7 +105,11 @@ async def _answer(
             asks_later=way == "later" and serving.resuming is not None,
         )
         result = await _result(entry, serving, given, caller, context)
-    return result if isinstance(result, InputRequiredResult) else answer(result)
+    if isinstance(result, InputRequiredResult):
+        return result
+    if serving.resuming is not None:
+        approvals.note(result, serving.resuming)
+    return answer(result)
 
 
 def answer(result: texts.Result) -> CallToolResult:
