@@ -57,9 +57,7 @@ async def gateway(
         async with opened(loaded, world.environ) as app, _mounted(app, wanted=mcp) as beside:
             drain = Drain(app)
             built = build(app, keyring, cwd=world.workdir, drain=drain, mounted=beside)
-            server = uvicorn.Server(
-                uvicorn.Config(built, http="httptools", log_config=None, access_log=False, proxy_headers=False)
-            )
+            server = uvicorn.Server(listener.configured(built, "httptools"))
             server.config.load()
             server.lifespan = server.config.lifespan_class(server.config)
             url = listener.url_of(loaded.config.server.host, listening, "")

@@ -22,7 +22,7 @@ from clinvk.gateway import answers, anthropic, openai, reading, rest, telemetry
 from clinvk.gateway.address import Addresses
 from clinvk.gateway.attended import Gone
 from clinvk.gateway.audit import Audit
-from clinvk.gateway.bodylimit import BodyLimit
+from clinvk.gateway.bodylimit import BodyLimit, Refused
 from clinvk.gateway.calls import OPERATIONS
 from clinvk.gateway.drain import Drain
 from clinvk.gateway.ratelimit import Buckets, RateLimit
@@ -67,7 +67,13 @@ def build(
     every = [*routes(service), *extra]
     inner = Starlette(
         routes=every,
-        exception_handlers={ClinvkError: _on_error, HTTPException: _on_http, Gone: _on_gone},
+        exception_handlers={
+            ClinvkError: _on_error,
+            HTTPException: _on_http,
+            Refused: _on_refused,
+            Gone: _on_gone,
+            Exception: _on_bug,
+        },
     )
     addresses = Addresses(config.trusted_proxies)
     audit = Audit(app.home, prompts=config.audit_prompts)
@@ -160,6 +166,18 @@ async def _on_http(request: Request, error: Exception) -> Response:
     return answer
 
 
+async def _on_refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return answers.of_failure(request.scope, error.failure, error.status)
+
+
 async def _on_gone(request: Request, error: Exception) -> Response:
     trail_of(request.scope).outcome = "left"
     return Response(status_code=telemetry.CLIENT_LEFT)
+
+
+async def _on_bug(request: Request, error: Exception) -> Response:
+    """Starlette raises the error again once this is sent; the boundary then logs it."""
+    failure = telemetry.bug(error)
+    trail_of(request.scope).failed(failure)
+    return answers.of_failure(request.scope, failure)

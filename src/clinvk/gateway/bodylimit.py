@@ -9,7 +9,9 @@ from clinvk.gateway import answers
 BODY_SECS = 60.0  # for the whole body: a client that sends a byte now and then must not hold a connection for ever
 
 
-class _Refused(Exception):  # noqa: N818 - it never leaves this module
+class Refused(Exception):  # noqa: N818 - it is an answer
+    """The body is not to be read any further; raised where it is read."""
+
     def __init__(self, status: int, failure: Failure) -> None:
         super().__init__(failure.message)
         self.status = status
@@ -39,7 +41,7 @@ class BodyLimit:
 
         try:
             return await self._app(scope, self._counted(receive), sending)
-        except _Refused as refused:
+        except Refused as refused:
             if begun:
                 raise
             return await answers.refused(scope, refused.status, refused.failure)(scope, receive, send)
@@ -58,11 +60,11 @@ class BodyLimit:
                     message = await receive()
             except TimeoutError:
                 failure = Failure(code="timeout", message=f"the body did not arrive within {self._body_secs:g} s")
-                raise _Refused(408, failure) from None
+                raise Refused(408, failure) from None
             seen += len(message.get("body", b""))
             complete = not message.get("more_body", False)
             if seen > self._most:
-                raise _Refused(413, self._too_large())
+                raise Refused(413, self._too_large())
             return message
 
         return counted

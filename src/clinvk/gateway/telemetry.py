@@ -31,7 +31,7 @@ SECURITY_HEADERS = {
     "Cache-Control": "no-store",
 }
 
-_SAFE_ID = re.compile(r"^[A-Za-z0-9._-]{1,100}$")
+_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _log = logging.getLogger("clinvk.gateway")
 
 
@@ -69,7 +69,7 @@ class Telemetry:
         # The specification wants white space around values gone; httptools leaves it at the end.
         scope["headers"] = [(name, value.strip()) for name, value in scope["headers"]]
         given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _SAFE_ID.match(given) else f"req_{secrets.token_hex(12)}"
+        request_id = given if _SAFE_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
         scope[REQUEST_ID] = request_id
         status = CLIENT_LEFT
         began = time.perf_counter()
@@ -88,7 +88,7 @@ class Telemetry:
                 "%s %s failed unexpectedly", scope["method"], scope["path"], extra={"request_id": request_id}
             )
             if status == CLIENT_LEFT:
-                await answers.of_failure(scope, _bug(error))(scope, receive, sending)
+                await answers.of_failure(scope, bug(error))(scope, receive, sending)
         finally:
             self._tell(scope, request_id, status, time.perf_counter() - began)
 
@@ -114,7 +114,8 @@ def _add_headers(headers: MutableHeaders, request_id: str) -> None:
         headers.setdefault(name, value)
 
 
-def _bug(error: Exception) -> Failure:
+def bug(error: Exception) -> Failure:
+    """What is told of an error that is clinvk's own fault."""
     return Failure(
         code="internal",
         message=f"{type(error).__name__} in clinvk itself",

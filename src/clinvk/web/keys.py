@@ -25,7 +25,7 @@ FILE = "keys.json"
 PREFIX = "clinvk_"
 SHOWN_CHARS = len(PREFIX) + 4  # of a key, so that its owner can tell it from others
 LOCK_SECS = 10.0
-_NAME = re.compile(r"^[A-Za-z0-9._@-]{1,64}$")
+_NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 
 
 class ApiKey(BaseModel):
@@ -48,7 +48,7 @@ class _File(BaseModel):
 
 def create(home: Path, name: str) -> str:
     """Make a key for `name`; the answer is the only copy of it. Raises ClinvkError(invalid_request)."""
-    if not _NAME.match(name):
+    if not _NAME.fullmatch(name):
         raise _bad_name(name, "may hold letters, digits and ._@- only, at most 64")
     key = PREFIX + secrets.token_urlsafe(32)
     with _locked(home):

@@ -37,15 +37,16 @@ class Listener(uvicorn.Server):
         asyncio.get_running_loop().call_soon_threadsafe(self._on_exit)  # a signal handler may not call anyio
 
 
-async def serve(
-    app: ASGIApp, listening: socket.socket, url: str, on_exit: Callable[[], None], *, http: Literal["h11", "httptools"]
-) -> None:
-    """Serve until a signal comes. Says on standard error where, because port 0 takes a free one.
+Parser = Literal["h11", "httptools"]
+
+
+def configured(app: ASGIApp, http: Parser) -> uvicorn.Config:
+    """How uvicorn is to serve.
 
     `httptools` is twice as fast, and leaves white space at the end of header values, which MCP wants gone (RFC 9110,
     5.5): the application must strip it.
     """
-    config = uvicorn.Config(
+    return uvicorn.Config(
         app,
         lifespan="on",
         http=http,
@@ -57,7 +58,11 @@ async def serve(
         proxy_headers=False,
         timeout_graceful_shutdown=SHUTDOWN_SECS,
     )
-    listener = Listener(config, on_exit)
+
+
+async def serve(app: ASGIApp, listening: socket.socket, url: str, on_exit: Callable[[], None], *, http: Parser) -> None:
+    """Serve until a signal comes. Says on standard error where, because port 0 takes a free one."""
+    listener = Listener(configured(app, http), on_exit)
     signal.signal(signal.SIGHUP, listener.handle_exit)
     sys.stderr.write(f"clinvk: listening on {url}\n")
     sys.stderr.flush()

@@ -1,0 +1,154 @@
+"""The gateway as a process: how it starts, stops and logs."""
+
+import json
+import signal
+from pathlib import Path
+
+import anyio
+import httpx2
+import pytest
+
+from fakes import agent
+from fakes.world import PATIENCE_SECS, World
+from gateway_fakes.server import DEADLINE, Json, Served, events, gateway, served
+
+pytestmark = pytest.mark.anyio
+
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def client_of(server: Served) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(base_url=server.url, timeout=DEADLINE)
+
+
+@pytest.mark.parametrize("number", STOPPING)
+async def test_a_signal_ends_an_idle_server_with_0(world: World, number: signal.Signals) -> None:
+    with anyio.fail_after(DEADLINE):
+        async with served(world) as server, client_of(server) as client:
+            assert (await client.get("/health")).status_code == 200
+            server.signal(number)
+            assert await server.process.wait() == 0
+
+
+async def test_who_waits_when_the_server_stops_still_gets_what_there_is(world: World) -> None:
+    here = world.fifo("here")
+    asked = agent.prompt({"say": "so far"}, {"reach": str(here)}, {"hang": True})
+    answers: list[httpx2.Response] = []
+    with anyio.fail_after(DEADLINE):
+        async with served(world) as server, client_of(server) as client:
+
+            async def post() -> None:
+                answers.append(await client.post("/api/v1/prompt", json={"prompt": asked, "backend": "claude"}))
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(post)
+                world.processes.watch_agent(await here.reached())
+                server.signal(signal.SIGTERM)
+            assert await server.process.wait() == 0
+            await world.processes.ended()
+    answer = answers[0].json()
+    assert (answers[0].status_code, answer["error"]["code"]) == (429, "overloaded")
+    assert (answer["status"], answer["partial"], answer["output"]) == ("cancelled", True, "so far")
+
+
+async def test_streams_are_told_and_handed_out_runs_go_on(world: World) -> None:
+    gate, here = world.fifo("gate"), world.fifo("here")
+    handed = agent.prompt({"say": "x"}, {"wait": str(gate)}, {"say": "y"})
+    waited = agent.prompt({"say": "z"}, {"reach": str(here)}, {"hang": True})
+    told: list[Json] = []
+    lines: list[Json] = []
+    with anyio.fail_after(DEADLINE):
+        async with served(world) as server, client_of(server) as client:
+            run_id = (
+                await client.post("/api/v1/prompt", json={"prompt": handed, "backend": "claude", "background": True})
+            ).json()["run_id"]
+
+            async def listen() -> None:
+                async with client.stream("GET", f"/api/v1/runs/{run_id}/events") as response:
+                    told.extend([event async for event in events(response)])
+
+            async def stream() -> None:
+                body = {"prompt": waited, "backend": "claude", "output_format": "stream-json"}
+                async with client.stream("POST", "/api/v1/prompt", json=body) as response:
+                    lines.extend([json.loads(line) async for line in response.aiter_lines()])
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(listen)
+                tasks.start_soon(stream)
+                await here.reached()
+                server.signal(signal.SIGTERM)
+            assert await server.process.wait() == 0
+    assert told[-1]["data"]["error"]["code"] == "overloaded"
+    assert [line["type"] for line in lines[-2:]] == ["error", "result"]
+    assert (lines[-1]["status"], lines[-1]["output"]) == ("cancelled", "z")
+    await gate.release()
+    async with gateway(world) as after:
+        shown = await after.client.get(f"/api/v1/runs/{run_id}", params={"wait_secs": PATIENCE_SECS})
+    assert shown.json()["result"]["output"] == "xy"
+
+
+async def test_mcp_is_served_in_the_same_application_and_stops_with_it(world: World) -> None:
+    meta = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
+    hello = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": meta}
+    accept = {"Accept": "application/json, text/event-stream"}
+    here = world.fifo("here")
+    asked = {"prompt": agent.prompt({"reach": str(here)}, {"hang": True}), "backend": "claude"}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "prompt", "arguments": asked}}
+    with anyio.fail_after(DEADLINE):
+        async with served(world, "mcp", CLINVK_API_KEYS="k") as server, client_of(server) as client:
+            assert (await client.post("/mcp", json=hello, headers=accept)).status_code == 401
+            client.headers["X-Api-Key"] = "k"
+            answer = await client.post("/mcp", json=hello, headers=accept)
+            assert answer.status_code == 200
+            session = {
+                **accept,
+                "Mcp-Session-Id": answer.headers["mcp-session-id"],
+                "MCP-Protocol-Version": "2025-11-25",
+            }
+            assert (await client.get("/mcp", headers=accept)).status_code == 405
+
+            async def post() -> None:
+                await client.post("/mcp", json=call, headers=session)
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(post)
+                world.processes.watch_agent(await here.reached())
+                server.signal(signal.SIGTERM)
+            assert await server.process.wait() == 0
+            await world.processes.ended()
+
+
+async def test_the_log_is_json_with_ids_and_without_secrets(world: World) -> None:
+    with anyio.fail_after(DEADLINE):
+        async with served(world, CLINVK_API_KEYS="top-secret") as server, client_of(server) as client:
+            client.headers["X-Api-Key"] = "top-secret"
+            body = {"prompt": "private words", "backend": "claude"}
+            answer = await client.post(
+                "/api/v1/prompt?api_key=top-secret", json=body, headers={"X-Request-Id": "req-7"}
+            )
+            server.signal(signal.SIGTERM)
+            await server.process.wait()
+            text = await rest(server)
+    line = json.loads(text.splitlines()[0])
+    assert (line["request_id"], line["run_id"], line["who"]) == ("req-7", answer.json()["run_id"], "key 1")
+    assert line["message"] == "POST /api/v1/prompt 200"
+    assert "private words" not in text
+    assert "top-secret" not in text
+
+
+async def rest(server: Served) -> str:
+    pieces: list[bytes] = []
+    try:
+        while True:
+            pieces.append(await server.errors.receive())
+    except anyio.EndOfStream:
+        return b"".join(pieces).decode()
+
+
+async def test_an_address_in_use_is_told_with_where_it_is_configured(world: World, tmp_path: Path) -> None:
+    with anyio.fail_after(DEADLINE):
+        async with served(world) as server:
+            port = server.url.rpartition(":")[2]
+            with pytest.raises(AssertionError, match=f"127.0.0.1 port {port} is in use; choose another port"):
+                async with served(world, f"server.port={port}"):
+                    pass
