@@ -209,6 +209,7 @@ class Keeper:
                 [sys.executable, "-I", "-S", keeper.__file__, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # it may outlive us: who reads our stderr to its end must not wait for it
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
