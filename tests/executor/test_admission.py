@@ -86,14 +86,13 @@ async def test_a_full_queue_refuses_at_once_and_a_free_place_is_given_all_the_sa
             tasks.start_soon(first)
             tasks.start_soon(second)
             await settled()
-            with pytest.raises(ClinvkError) as refused:
-                async with admission.place("claude"):
-                    raise AssertionError("there was no place")
+            with pytest.raises(ClinvkError, match="waiting already") as refused:
+                await admission.place("claude").__aenter__()
+            assert (refused.value.failure.code, refused.value.failure.retryable) == ("overloaded", True)
             async with admission.place("codex"):
                 pass
             first.go.set()
             second.go.set()
-    assert (refused.value.failure.code, refused.value.failure.retryable) == ("overloaded", True)
 
 
 async def test_a_run_that_is_cancelled_in_the_queue_leaves_no_trace_there() -> None:
@@ -119,24 +118,21 @@ async def test_a_run_that_is_cancelled_in_the_queue_leaves_no_trace_there() -> N
 async def test_starts_with_a_refreshable_login_follow_each_others_first_output() -> None:
     admission = Admission(total=5, per_backend=5, queue=5)
     order: list[str] = []
-    settle = anyio.Event()
 
     async def second() -> None:
         async with admission.start("claude", refreshable=True):
             order.append("second")
 
     with anyio.fail_after(PATIENCE_SECS):
-        async with anyio.create_task_group() as tasks:
-            async with admission.start("claude", refreshable=True) as start:
-                tasks.start_soon(second)
-                await settled()
-                order.append("first begun")
-                start.begun.set()
-                await settled()
-                order.append("first settled")
-                start.settled.set()
-                await settled()
-                settle.set()
+        async with anyio.create_task_group() as tasks, admission.start("claude", refreshable=True) as start:
+            tasks.start_soon(second)
+            await settled()
+            order.append("first begun")
+            start.begun.set()
+            await settled()
+            order.append("first settled")
+            start.settled.set()
+            await settled()
     assert order == ["first begun", "first settled", "second"]
 
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -96,6 +97,8 @@ async def test_a_full_disk_refuses_new_runs_and_space_makes_them_possible_again(
 async def test_a_result_that_cannot_be_saved_is_answered_and_settled_later(small: World) -> None:
     up, go = small.fifo("up"), small.fifo("go")
     results: list[PromptResult] = []
+    told: dict[str, Any] = {}
+    ballast = small.home / "ballast"
     async with small.app() as app:
 
         async def call() -> None:
@@ -104,8 +107,8 @@ async def test_a_result_that_cannot_be_saved_is_answered_and_settled_later(small
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(call)
-            told = await up.reached()
-            ballast = fill(small.home)
+            told |= await up.reached()
+            fill(small.home)
             await go.release()
         # the command could write no more; what it had written is answered and the run is no less readable
         [result] = results

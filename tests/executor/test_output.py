@@ -76,14 +76,16 @@ async def test_a_last_line_without_a_newline_is_read(world: World, backend: str)
 
 
 async def test_garbage_and_bytes_that_are_no_utf_8_are_passed_over(world: World) -> None:
-    garbage = "\xff\xfe\x00\n[1,2]\n{}\n{\"type\": 7}\nnull\n\r\n{\"type\":\"result\"\n\x1b[31mred\n"
+    garbage = '\xff\xfe\x00\n[1,2]\n{}\n{"type": 7}\nnull\n\r\n{"type":"result"\n\x1b[31mred\n'
     async with world.app() as app:
         result = await run(app, world, {"raw": garbage}, {"answer": "hi"}, {"raw": garbage})
     assert (result.status, result.output) == ("completed", "hi")
 
 
 async def test_invalid_utf_8_inside_an_event_is_replaced(world: World) -> None:
-    line = '{"type":"stream_event","event":{"type":"content_block_delta","delta":{"type":"text_delta","text":"a\xffb"}}}\n'
+    line = (
+        '{"type":"stream_event","event":{"type":"content_block_delta","delta":{"type":"text_delta","text":"a\xffb"}}}\n'
+    )
     async with world.app() as app:
         result = await run(app, world, {"raw": line})
         shown = await runs.runs(app, RunsRequest(action="status", run_id=result.run_id), world.caller())
@@ -115,9 +117,7 @@ async def test_output_comes_to_listeners_before_the_run_has_ended(world: World) 
             heard.append(event.text)
             first.set()
 
-    request = PromptRequest(
-        prompt=agent.prompt({"say": "one"}, {"wait": str(go)}, {"say": " two"}), backend="gemini"
-    )
+    request = PromptRequest(prompt=agent.prompt({"say": "one"}, {"wait": str(go)}, {"say": " two"}), backend="gemini")
     async with world.app() as app, anyio.create_task_group() as tasks:
         tasks.start_soon(prompt.prompt, app, request, world.caller(listen))
         with anyio.fail_after(PATIENCE_SECS):

@@ -39,6 +39,7 @@ def test_only_lines_over_the_limit_are_skipped_and_counted(sizes: list[int], cut
 @given(texts=st.lists(st.text(alphabet=st.characters(codec="utf-8"), max_size=9), max_size=12))
 def test_the_answer_is_all_of_one_message_and_its_head_the_beginning(tmp_path: Path, texts: list[str]) -> None:
     path = tmp_path / "output.txt"
+    path.unlink(missing_ok=True)  # of the example before
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(spool, "KEPT_CHARS", 20)
         answer = Answer(path)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -21,12 +22,14 @@ pytestmark = pytest.mark.anyio
 LIMITS = Limits(timeout_secs=20, stall_secs=0, max_output_bytes=1 << 20, grace_secs=0.1)
 
 
-async def ending_of(keeper: Keeper, folder: Path, *argv: str, cwd: Path | None = None) -> Ending:
+def launch_in(folder: Path, *argv: str, cwd: Path | None = None) -> Launch:
     folder.mkdir(exist_ok=True)
     (folder / "stdin").touch()
-    launch = Launch(
-        folder=folder, argv=argv, env={}, cwd=cwd or folder, stdin=folder / "stdin", limits=LIMITS, detached=False
-    )
+    return Launch(folder=folder, argv=argv, env={}, cwd=cwd or folder, stdin=folder / "stdin", limits=LIMITS)
+
+
+async def ending_of(keeper: Keeper, folder: Path, *argv: str, cwd: Path | None = None) -> Ending:
+    launch = launch_in(folder, *argv, cwd=cwd)
     with anyio.fail_after(PATIENCE_SECS):
         async with keeper.running(launch) as process:
             while process.ending is None:
@@ -47,9 +50,7 @@ async def ending_of(keeper: Keeper, folder: Path, *argv: str, cwd: Path | None =
 async def test_what_cannot_be_started_is_named(tmp_path: Path, program: str, cwd: str, names: str) -> None:
     folder = tmp_path / "run"
     with keeping() as keeper:
-        ending = await ending_of(
-            keeper, folder, program.format(folder=folder), cwd=Path(cwd.format(folder=folder))
-        )
+        ending = await ending_of(keeper, folder, program.format(folder=folder), cwd=Path(cwd.format(folder=folder)))
         alive = await ending_of(keeper, tmp_path / "next", "/bin/true")
     assert ending.reason == "spawn_failed"
     assert names.format(folder=folder) in ending.message
@@ -59,11 +60,7 @@ async def test_what_cannot_be_started_is_named(tmp_path: Path, program: str, cwd
 
 async def test_a_run_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with keeping() as keeper:
-        folder = tmp_path / "run"
-        folder.mkdir()
-        launch = Launch(
-            folder=tmp_path / "gone", argv=["/bin/true"], env={}, cwd=folder, stdin=folder, limits=LIMITS
-        )
+        launch = replace(launch_in(tmp_path / "run", "/bin/true"), folder=tmp_path / "gone")
         with anyio.fail_after(PATIENCE_SECS):
             async with keeper.running(launch) as process:
                 while process.ending is None:

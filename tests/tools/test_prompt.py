@@ -118,10 +118,11 @@ async def test_the_same_request_again_finds_the_run_instead_of_doing_it_twice(wo
 
 async def test_a_call_whose_client_goes_away_is_cancelled_with_all_its_processes(world: World) -> None:
     up = world.fifo("up")
+    told: dict[str, Any] = {}
     async with world.app() as app, anyio.create_task_group() as tasks:
         steps: list[agent.Step] = [{"ignore": True}, {"spawn": [*agent.KINDS]}, {"reach": str(up)}, {"hang": True}]
         tasks.start_soon(ask, app, world, agent.prompt(*steps))
-        told = await up.reached()
+        told |= await up.reached()
         world.processes.watch_agent(told)
         tasks.cancel_scope.cancel()
     await world.processes.ended()
@@ -190,7 +191,12 @@ async def test_a_handover_that_fails_leaves_the_session_where_it_was(world: Worl
 async def test_a_session_keeps_its_options_and_workdir(world: World) -> None:
     below = world.workdir / "below"
     below.mkdir()
-    options = {"model": "opus", "sandbox_mode": "read-only", "approval_mode": "none", "system_prompt": "be brief"}
+    options: dict[str, Any] = {
+        "model": "opus",
+        "sandbox_mode": "read-only",
+        "approval_mode": "none",
+        "system_prompt": "be brief",
+    }
     async with world.app() as app:
         first = await ask(app, world, "one", backend="claude", workdir="below", max_turns=3, **options)
         await ask(app, world, "two", session_id=first.session_id)

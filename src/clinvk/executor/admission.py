@@ -1,6 +1,6 @@
 """Who may start now: limits over all runs and per backend, a bounded queue, and one login at a time."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import anyio
@@ -40,7 +40,7 @@ class Admission:
         return self._total.statistics().borrowed_tokens
 
     @asynccontextmanager
-    async def place(self, backend: str) -> AsyncIterator[None]:
+    async def place(self, backend: str) -> AsyncGenerator[None]:
         """A place among the running; waits for one. Raises ClinvkError(overloaded) when the queue is full."""
         limiter = self._backends.setdefault(backend, anyio.CapacityLimiter(self._per_backend))
         run = object()  # a limiter counts borrowers; a run is one, whatever task it is in
@@ -58,6 +58,11 @@ class Admission:
         finally:
             self._total.release_on_behalf_of(run)
             limiter.release_on_behalf_of(run)
+
+    def is_full(self, backend: str) -> bool:
+        """Whether a run would have to wait now."""
+        limiter = self._backends.get(backend)
+        return self._total.available_tokens < 1 or (limiter is not None and limiter.available_tokens < 1)
 
     def _free(self, limiter: anyio.CapacityLimiter, run: object) -> bool:
         """Take a place that can be had without waiting; whether there was one."""
@@ -86,7 +91,7 @@ class Admission:
             self.waiting -= 1
 
     @asynccontextmanager
-    async def start(self, backend: str, *, refreshable: bool) -> AsyncIterator[Start]:
+    async def start(self, backend: str, *, refreshable: bool) -> AsyncGenerator[Start]:
         """Starts of one CLI one after another, each until its first output or for `LOGIN_SECS`.
 
         Only where the login is a token that processes starting together would race to refresh.

@@ -5,12 +5,11 @@ It asks a backend for a command and for the meaning of its output, and knows non
 
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 
 import anyio
 import anyio.abc
-import anyio.lowlevel
 from pydantic import BaseModel
 
 from clinvk.errors import ClinvkError, Failure
@@ -27,6 +26,7 @@ from clinvk.executor.runs import RunRecord, RunStore, storage_error, write_file
 from clinvk.executor.spool import chunks
 from clinvk.executor.stdin import Stdin, open_stdin
 
+LOOK_SECS = 0.2  # how often a queued run looks whether another process cancelled it
 CLOSE_SECS = 5.0  # for the runs that are still waited on to end, when the server stops: grace + sweep + saving
 
 Work = Callable[[LiveRun], Awaitable[BaseModel]]
@@ -46,7 +46,7 @@ class Executor:
         self._tasks: anyio.abc.TaskGroup | None = None
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[None]:
+    async def serving(self) -> AsyncGenerator[None]:
         """The time in which runs can be driven; at its end those that somebody still waits for are stopped."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
@@ -144,7 +144,8 @@ class Executor:
             start: Start | None = None
             with anyio.CancelScope() as queue:
                 live.queued(queue)
-                await stack.enter_async_context(self.admission.place(plan.backend.NAME))
+                with self._heeding_others(live):
+                    await stack.enter_async_context(self.admission.place(plan.backend.NAME))
                 start = await stack.enter_async_context(
                     self.admission.start(plan.backend.NAME, refreshable=prepared.refreshable_login)
                 )
@@ -161,6 +162,24 @@ class Executor:
                 reading, ending = await self._run(prepared, live, locks, start)
                 conclusion = _judged(plan, reading, ending)
             return self._finish(plan, live, reading, conclusion, save)
+
+    @contextmanager
+    def _heeding_others(self, live: LiveRun) -> Generator[None]:
+        """While the run waits for a place, another process can only leave a mark to cancel it."""
+        looking = anyio.CancelScope()
+
+        async def look() -> None:
+            with looking:
+                while not self.runs.marked(live.record.id, "cancel"):  # noqa: ASYNC110 - another process sets it
+                    await anyio.sleep(LOOK_SECS)
+                live.cancel()
+
+        if self._tasks is not None and self.admission.is_full(live.record.backend):
+            self._tasks.start_soon(look)
+        try:
+            yield
+        finally:
+            looking.cancel()
 
     async def _run(
         self, prepared: Prepared, live: LiveRun, locks: Sequence[int], start: Start

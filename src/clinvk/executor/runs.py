@@ -17,7 +17,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from clinvk.executor.files import private
 
 RunKind = Literal["prompt", "parallel", "chain", "compare"]
 Mark = Literal["handed", "read", "cancel"]
+STATUSES = ("completed", "failed", "cancelled", "interrupted")  # of a run that has ended
 LOCK_TRIES = 10
 LOCK_PAUSE_SECS = 0.002
 
@@ -148,7 +149,7 @@ class RunStore:
         write_file(self.path(run_id) / "request.json", record.model_dump_json().encode())
 
     @contextmanager
-    def owned(self, run_id: str) -> Iterator[int | None]:
+    def owned(self, run_id: str) -> Generator[int | None]:
         """The lock of a run nobody drives, None while somebody does."""
         try:
             lock = os.open(self.path(run_id) / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -242,7 +243,9 @@ class RunStore:
             result = json.loads((self.path(run_id) / "result.json").read_bytes())
         except (OSError, ValueError):
             return None
-        return result if isinstance(result, dict) else None  # pyright: ignore[reportUnknownVariableType]
+        if not isinstance(result, dict) or result.get("status") not in STATUSES:  # pyright: ignore[reportUnknownMemberType]
+            return None
+        return result  # pyright: ignore[reportUnknownVariableType]
 
     def state(self, run_id: str) -> RunState:
         """The run as it is now; `unsettled` means that it ended without anybody writing its result."""

@@ -19,6 +19,7 @@ from clinvk.tools.cut import cut
 from clinvk.tools.settle import Result, current, newest_events, settled
 from clinvk.tools.waiting import ended
 
+LOOK_SECS = 0.1  # how often a run that another process drives is told to stop
 STOP_SECS = 20.0  # how long a cancel waits for the end: grace, sweep and saving on a busy machine
 STATUSES = ("completed", "failed", "cancelled", "running", "interrupted", "unread")
 
@@ -140,6 +141,15 @@ async def _wait(app: App, run_id: str, request: RunsRequest, caller: Caller) -> 
     return _shown(app, run_id)
 
 
+async def _stopped_elsewhere(app: App, run_id: str) -> None:
+    """Stop a run that another process drives; asked again until it has ended, because it may be about to start."""
+    while settled(app, run_id).status == "running":
+        for running in (run_id, *app.runs.children(run_id)):
+            app.runs.mark(running, "cancel")
+            stop(app.runs.path(running))
+        await anyio.sleep(LOOK_SECS)
+
+
 async def cancel(app: App, request: CancelRequest) -> CancelResult:
     """Stop a run and everything it started, whichever process drives it, and wait until it has ended."""
     run_id = app.runs.resolve(request.run_id)
@@ -150,10 +160,6 @@ async def cancel(app: App, request: CancelRequest) -> CancelResult:
     live = app.executor.live.get(run_id)
     if live is not None:
         live.cancel()
-    else:
-        for running in (run_id, *app.runs.children(run_id)):
-            app.runs.mark(running, "cancel")
-            stop(app.runs.path(running))
     with anyio.move_on_after(STOP_SECS):
-        await (live.done.wait() if live is not None else ended(app, run_id))
+        await (live.done.wait() if live is not None else _stopped_elsewhere(app, run_id))
     return CancelResult(run_id=run_id, status=_status(settled(app, run_id)))

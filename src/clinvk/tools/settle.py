@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from clinvk.backends import registry
 from clinvk.errors import ClinvkError
 from clinvk.events import Ending
@@ -26,12 +28,16 @@ NEWEST_BYTES = 64 * 1024  # of events.jsonl, read from its end
 NEWEST_EVENTS = 20
 
 
-def settled(app: App, run_id: str) -> RunState:
-    """The state of a run; one whose driver is gone is judged now, from what is on disk."""
+def settled(app: App, run_id: str, *, abandoned: bool = False) -> RunState:
+    """The state of a run; one whose driver is gone is judged now, from what is on disk.
+
+    `abandoned` says of a child that nobody will start it any more. Raises ClinvkError(run_not_found,
+    output_unreadable) for one that is damaged.
+    """
     state = app.runs.state(run_id)
     if state.status != "unsettled":
         return state
-    if _is_awaited(app, state.record):
+    if not abandoned and _is_awaited(app, state.record):
         return state.model_copy(update={"status": "running"})
     with app.runs.owned(run_id) as lock:
         if lock is None or app.runs.result(run_id) is not None:
@@ -40,10 +46,8 @@ def settled(app: App, run_id: str) -> RunState:
             _settle_prompt(app, state.record)
         else:
             for child in app.runs.children(run_id):
-                settled(app, child)
-            app.runs.finish(
-                run_id, assemble.assembled(state.record, _children(app, run_id), _cut_off(app, run_id)), sync=True
-            )
+                settled(app, child, abandoned=True)
+            app.runs.finish(run_id, _assembled(app, state.record, _cut_off(app, run_id)), sync=True)
     return app.runs.state(run_id)
 
 
@@ -59,8 +63,23 @@ def _settle_prompt(app: App, record: RunRecord) -> None:
         began = started_at(app.runs.path(record.id)) is not None
         message = "it was cut off: its keeper was killed or the machine stopped" if began else "it was never started"
         ending = Ending(reason="interrupted", message=message)
-    plan = plans.load(record.plan, record.id, registry.get(record.backend), record.request["prompt"])
+    try:
+        plan = plans.load(record.plan, record.id, registry.get(record.backend), record.request["prompt"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(app, record) from error
     app.executor.settle(plan, ending, keeping(app))
+
+
+def _assembled(app: App, record: RunRecord, status: RunStatus) -> Result:
+    try:
+        return assemble.assembled(record, _children(app, record.id), status)
+    except ValidationError as error:
+        raise _damaged(app, record) from error
+
+
+def _damaged(app: App, record: RunRecord) -> ClinvkError:
+    folder = app.runs.path(record.id)
+    return ClinvkError("output_unreadable", f"the record of run {record.id} is damaged: {folder}", hint="remove it")
 
 
 def current(app: App, run_id: str) -> Result:
@@ -76,13 +95,16 @@ def saved(app: App, record: RunRecord) -> Result:
     raw = app.runs.result(record.id)
     if raw is None:
         raise ClinvkError("output_unreadable", f"the result of run {record.id} is missing or damaged")
-    return RESULTS[record.kind].model_validate(raw)
+    try:
+        return RESULTS[record.kind].model_validate(raw)
+    except ValidationError as error:
+        raise ClinvkError("output_unreadable", f"the result of run {record.id} is damaged") from error
 
 
 def running(app: App, record: RunRecord) -> Result:
     """How far a run has come, with what it has said so far."""
     if record.kind != "prompt":
-        return assemble.assembled(record, _children(app, record.id), "running")
+        return _assembled(app, record, "running")
     events = newest_events(app.runs.path(record.id))
     text = "".join(event["text"] for event in events if event.get("type") == "text_delta")
     return PromptResult(
