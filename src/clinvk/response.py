@@ -164,7 +164,7 @@ class SessionTurn(BaseModel):
 class SessionsResult(BaseModel):
     """A page of sessions, or one with a page of its turns (then `session` and `turns` are set)."""
 
-    sessions: list[SessionSummary] = Field(default_factory=list)
+    sessions: list[SessionSummary] = Field(default_factory=list[SessionSummary])
     total: int
     limit: int
     offset: int

@@ -1,10 +1,9 @@
 """The conversation with an interactive command: its prompt, its questions, the answers of a person."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import anyio
-import anyio.abc
 
 from clinvk.backends.base import InteractiveReader
 from clinvk.events import ApprovalAnswered, ApprovalAsked, Event
@@ -15,7 +14,7 @@ from clinvk.executor.stdin import Stdin
 
 
 @asynccontextmanager
-async def conversing(stdin: Stdin, first: bytes, reading: Reading, live: LiveRun) -> AsyncIterator[None]:
+async def conversing(stdin: Stdin, first: bytes, reading: Reading, live: LiveRun) -> AsyncGenerator[None]:
     """Give the command `first`, then the answers to what it asks, until it is finished or the scope ends."""
     reader = reading.reader
     assert isinstance(reader, InteractiveReader)

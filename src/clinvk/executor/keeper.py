@@ -58,7 +58,7 @@ class Keeper:
         poll.register(self.wakeup.fd, select.POLLIN)
         assert self.server is not None
         poll.register(self.server, select.POLLIN)
-        while self.server is not None or self.supervisors:
+        while self._is_served() or self.supervisors:
             news = poll.poll(self._patience_ms())
             for fd, _ in news:
                 if fd == self.wakeup.fd:
@@ -67,8 +67,11 @@ class Keeper:
                     poll.unregister(fd)
                     self._let_go()
             ended = self._reap()
-            if self.server is not None and (ended or not news):
+            if self._is_served() and (ended or not news):
                 self._keep_spares(SPARES)
+
+    def _is_served(self) -> bool:
+        return self.server is not None
 
     def _patience_ms(self) -> int | None:
         if self.server is None:
@@ -136,8 +139,9 @@ class Keeper:
                 Supervisor(json.loads(body), fds, means).run()
             code = 0
         finally:
-            if code:  # nobody else would tell of the bug
-                sys.excepthook(*sys.exc_info())
+            kind, error, trace = sys.exc_info()
+            if kind is not None and error is not None:  # nobody else would tell of the bug
+                sys.excepthook(kind, error, trace)
             os._exit(code)
 
     def _let_go(self) -> None:

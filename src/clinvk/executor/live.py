@@ -1,7 +1,7 @@
 """A run that this process drives: what it is doing, who waits for it, and how to stop it."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -63,7 +63,7 @@ class LiveRun:
         self.relay(self.record.id, self.record.backend, event)
 
     @contextmanager
-    def heard_by(self, listener: Listener | None) -> Iterator[None]:
+    def heard_by(self, listener: Listener | None) -> Generator[None]:
         """Events go to `listener` for the time of the scope."""
         if listener is None:
             yield

@@ -69,7 +69,7 @@ def load(raw: Mapping[str, Any], run_id: str, backend: Backend, prompt: str) -> 
         run_id=run_id,
         backend=backend,
         turn=Turn(
-            **{
+            **{  # pyright: ignore[reportArgumentType] - what `dump` wrote
                 **turn,
                 "workdir": Path(turn["workdir"]),
                 "scratch": Path(turn["scratch"]),

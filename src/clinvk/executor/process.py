@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -259,7 +259,7 @@ class Keeper:
         raise ClinvkError("spawn_failed", "the keeper process cannot be reached", hint="try again")
 
     @asynccontextmanager
-    async def running(self, launch: Launch, locks: Sequence[int] = ()) -> AsyncIterator[Supervised]:
+    async def running(self, launch: Launch, locks: Sequence[int] = ()) -> AsyncGenerator[Supervised]:
         """A command under supervision; leaving the scope early ends it, unless it was detached.
 
         `locks` are open descriptors that stay open until the last process of the run is dead.
@@ -302,7 +302,7 @@ class Keeper:
 
 
 @contextmanager
-def keeping() -> Iterator[Keeper]:
+def keeping() -> Generator[Keeper]:
     """A keeper for the time of the scope."""
     kept = Keeper()
     kept.start()

@@ -1,7 +1,7 @@
 """The open stdin of an interactive command: a named pipe in the run's folder, which the keeper hands to the command."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class Stdin:
 
 
 @contextmanager
-def open_stdin(path: Path) -> Iterator[Stdin]:
+def open_stdin(path: Path) -> Generator[Stdin]:
     """A named pipe at `path`, open for writing until the end of the scope or `close`."""
     try:
         path.unlink(missing_ok=True)

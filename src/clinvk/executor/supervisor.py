@@ -31,10 +31,13 @@ class Wakeup:
         os.set_blocking(self._in, False)
         self.terminated = False
         signal.set_wakeup_fd(self._in, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, self._on_child)
         signal.signal(signal.SIGTERM, self._on_term)
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
+
+    def _on_child(self, *_: object) -> None:
+        """The byte on the descriptor is all that is needed; without a handler there would be none."""
 
     def _on_term(self, *_: object) -> None:
         self.terminated = True

@@ -1,7 +1,7 @@
 """What every operation works with: configuration, stores and the executor of one process."""
 
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,7 +108,7 @@ def user_home(environ: Mapping[str, str]) -> Path:
 
 
 @asynccontextmanager
-async def opened(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[App]:
+async def opened(loaded: Loaded, environ: Mapping[str, str]) -> AsyncGenerator[App]:
     """clinvk, ready to run prompts; at the end, whatever somebody still waits for is stopped."""
     with keeping() as keeper:
         app = _made(loaded, environ, keeper)
