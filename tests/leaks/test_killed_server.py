@@ -270,3 +270,21 @@ async def test_whoever_looks_at_a_run_kills_what_was_left_when_server_keeper_and
             await all_ended(world)
     assert isinstance(found.result, PromptResult)
     assert (found.result.status, found.result.error and found.result.error.code) == ("interrupted", "interrupted")
+
+
+async def test_a_waited_for_parallel_run_dies_whole_and_none_of_it_is_left_running(world: World) -> None:
+    prompt, up, _ = held(world, "one", {"spawn": ["daemon"]})
+    tasks = [{"prompt": text, "backend": "claude"} for text in (prompt, "two", "three")]
+    async with serving(world, limits__max_concurrent=1) as server:
+        await server.ask("parallel", tasks=tasks)
+        world.processes.watch_agent(await up.reached())
+        await server.kill()
+        await all_ended(world)
+    async with world.app() as app:
+        listed = await runs.runs(app, RunsRequest(action="list"), world.caller())
+        assert listed.runs is not None
+        [run] = listed.runs
+        found = await runs.runs(app, RunsRequest(action="status", run_id=run.run_id), world.caller())
+    assert run.status == "interrupted"
+    assert isinstance(found.result, ParallelResult)
+    assert [result.status for result in found.result.results] == ["cancelled", "interrupted", "interrupted"]
