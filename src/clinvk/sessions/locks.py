@@ -11,13 +11,9 @@ import zlib
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from clinvk.errors import ClinvkError
 from clinvk.sessions.files import private_folder, writing
-
-if TYPE_CHECKING:
-    from filelock import FileLock
 
 HEAD_LOCKS = 64
 HEAD_LOCK_SECS = 10.0  # holders need about a millisecond; only a stopped process or a dead disk takes this long
@@ -35,29 +31,28 @@ class Locks:
 
     def __init__(self, home: Path) -> None:
         self._folder = home / "locks"
-        self._heads: dict[int, FileLock] = {}
 
     @contextmanager
     def head(self, session_id: str) -> Generator[None]:
         """Hold the head lock of a session. Raises `session_busy` when it cannot be had in time."""
-        from filelock import Timeout  # 60 ms that a process which only reads need not pay
-
-        lock = self._head_lock(zlib.crc32(session_id.encode()) % HEAD_LOCKS)
+        path = self._folder / f"head-{zlib.crc32(session_id.encode()) % HEAD_LOCKS:02d}{_SUFFIX}"
         private_folder(self._folder)
+        with writing(path):
+            # opened anew each time, so that the threads of a process exclude each other too
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            with writing(Path(lock.lock_file)):
-                lock.acquire(timeout=HEAD_LOCK_SECS, poll_interval=HEAD_LOCK_POLL_SECS)
-        except Timeout:
-            raise ClinvkError(
-                "session_busy",
-                f"session {session_id} is being changed by another process for more than {HEAD_LOCK_SECS:g} s",
-                hint=f"look for a stopped process that holds {lock.lock_file}, then try again",
-                details={"session_id": session_id},
-            ) from None
-        try:
+            with writing(path):  # there are file systems without locks
+                taken = _taken_in_time(fd)
+            if not taken:
+                raise ClinvkError(
+                    "session_busy",
+                    f"session {session_id} is being changed by another process for more than {HEAD_LOCK_SECS:g} s",
+                    hint=f"look for a stopped process that holds {path}, then try again",
+                    details={"session_id": session_id},
+                )
             yield
         finally:
-            lock.release()
+            os.close(fd)
 
     @contextmanager
     def turn(self, session_id: str, run_id: str | None = None) -> Generator[int]:
@@ -108,12 +103,16 @@ class Locks:
     def _turn_path(self, session_id: str) -> Path:
         return self._folder / f"{_TURN_PREFIX}{session_id}{_SUFFIX}"
 
-    def _head_lock(self, shard: int) -> "FileLock":
-        from filelock import FileLock
 
-        # One object per shard: filelock counts nested holds of a thread by object, and excludes other threads.
-        path = self._folder / f"head-{shard:02d}{_SUFFIX}"
-        return self._heads.setdefault(shard, FileLock(path, mode=0o600))
+def _taken_in_time(fd: int) -> bool:
+    give_up = time.monotonic() + HEAD_LOCK_SECS
+    while True:
+        with suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(HEAD_LOCK_POLL_SECS)
 
 
 def _taken(fd: int) -> bool:
