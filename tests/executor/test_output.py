@@ -53,6 +53,17 @@ async def test_64_mib_of_output_cost_little_memory_and_are_all_there(world: Worl
     assert grown < 20 * MIB
 
 
+async def test_many_very_long_lines_are_not_kept_in_memory(world: World) -> None:
+    async with world.app() as app:
+        await run(app, world, {"chars": 4 * MIB})
+        forget_peak()
+        before = peak_memory()
+        result = await run(app, world, *[{"chars": 4 * MIB}] * 30)
+        grown = peak_memory() - before
+    assert (result.status, result.output_chars) == ("completed", 4 * MIB)
+    assert grown < 60 * MIB
+
+
 async def test_a_line_of_200_kb_is_read(world: World) -> None:
     async with world.app(output__max_chars=1_000_000) as app:
         result = await run(app, world, {"chars": 200_000})

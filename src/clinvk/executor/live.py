@@ -1,6 +1,5 @@
 """A run that this process drives: what it is doing, who waits for it, and how to stop it."""
 
-from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Protocol
@@ -12,7 +11,6 @@ from clinvk.events import Event, TextDelta
 from clinvk.executor.questions import Question
 from clinvk.executor.runs import RunRecord
 
-NEWEST_EVENTS = 50
 NEWEST_CHARS = 400
 
 Listener = Callable[[str, str, Event], None]  # run id, backend, event; must not block
@@ -44,7 +42,6 @@ class LiveRun:
         self.done = anyio.Event()
         self.driving = anyio.CancelScope()  # cancelled when somebody else is to drive the run on
         self.result: BaseModel | None = None
-        self.newest: deque[Event] = deque(maxlen=NEWEST_EVENTS)
         self.newest_text = ""
         self.listeners: set[Listener] = set()
         self.children: list[LiveRun] = []
@@ -57,7 +54,6 @@ class LiveRun:
 
     def emit(self, event: Event) -> None:
         """Show an event to everybody who listens."""
-        self.newest.append(event)
         if isinstance(event, TextDelta):
             self.newest_text = (self.newest_text + event.text[-NEWEST_CHARS:])[-NEWEST_CHARS:]
         self.relay(self.record.id, self.record.backend, event)
@@ -122,3 +118,15 @@ class LiveRun:
             child.cancel()
         if self.handed:
             child.detach()
+
+
+class Watcher(Protocol):
+    """Sees every run of this process; must not block and must not raise."""
+
+    def began(self, live: LiveRun) -> None:
+        """A run was recorded and waits for its turn."""
+        ...
+
+    def ended(self, live: LiveRun) -> None:
+        """A run ended, or was left to an heir; then it has no `result`."""
+        ...
