@@ -40,10 +40,7 @@ async def test_schemas_and_descriptions_stay_within_their_budget() -> None:
     async with connected() as client:
         tools = (await client.list_tools()).tools
         instructions = client.instructions or ""
-    weights = {
-        tool.name: len(json.dumps([tool.name, tool.description, tool.input_schema], separators=(",", ":")))
-        for tool in tools
-    }
+    weights = {tool.name: len(json.dumps([tool.name, tool.description, tool.input_schema])) for tool in tools}
     assert sum(weights.values()) <= 8 * 1024, weights
     assert max(len(tool.description or "") for tool in tools) < 2 * 1024
     assert len(instructions) < 2 * 1024

@@ -34,7 +34,7 @@ class Words:
     notes: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-_WAIT = "seconds to wait before answering 'running'"
+_WAIT = "answer 'running' after this"
 
 WORDS: Mapping[str, Words] = {
     "prompt": Words(
@@ -44,13 +44,10 @@ WORDS: Mapping[str, Words] = {
         "with session_id.",
         {
             "backend": "default: the configured one",
-            "model": "default: the backend's",
             "workdir": "directory the agent works in",
-            "session_id": "continue this session",
             "approval_mode": "auto: approve what the sandbox lets; none: refuse what would ask; always: ask the user",
             "sandbox_mode": "read-only: change nothing; workspace: only in workdir; full: no limits",
             "system_prompt": "added instructions",
-            "timeout_secs": "stop the run after this time",
             "ephemeral": "keep no session",
             "files": "paths to show the agent",
             "output_schema": "JSON Schema the answer must match",
@@ -86,7 +83,6 @@ WORDS: Mapping[str, Words] = {
         {
             "backends": "default: all available",
             "models": "backend -> model",
-            "sequential": "one after another",
             "judge": "backend that judges the anonymised answers",
             "wait_secs": _WAIT,
         },
