@@ -17,7 +17,7 @@ from clinvk.events import Ending, RunFinished, RunStarted
 from clinvk.executor.admission import Admission, Start
 from clinvk.executor.conclude import Conclusion, conclude
 from clinvk.executor.conversing import conversing
-from clinvk.executor.live import LiveRun
+from clinvk.executor.live import LiveRun, Watcher
 from clinvk.executor.plan import Plan, Prepared, dump
 from clinvk.executor.process import Adopted, Keeper, Launch
 from clinvk.executor.proctree import kill_strays
@@ -42,6 +42,7 @@ class Executor:
         self.keeper = keeper
         self.admission = admission
         self.live: dict[str, LiveRun] = {}
+        self.watchers: list[Watcher] = []
         self.closing = False
         self._tasks: anyio.abc.TaskGroup | None = None
 
@@ -95,6 +96,8 @@ class Executor:
 
     async def _drive(self, live: LiveRun, work: Work, on_failure: OnFailure) -> None:
         run_id = live.record.id
+        for watcher in self.watchers:
+            watcher.began(live)
         try:
             with live.driving:
                 live.result = await work(live)
@@ -111,6 +114,8 @@ class Executor:
         finally:
             live.stage = "ended"
             self.live.pop(run_id, None)
+            for watcher in self.watchers:
+                watcher.ended(live)
             if live.handed and live.record.parent_id is None and live.result is not None:
                 with suppress(ClinvkError):
                     self.keeper.disown(run_id)
