@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,7 @@ async def test_no_origin_is_allowed_unless_configured(world: World) -> None:
 
 
 async def test_a_body_over_the_limit_is_refused_whatever_its_length_says(world: World) -> None:
-    async def drip() -> Any:
+    async def drip() -> AsyncGenerator[bytes]:
         for _ in range(20):
             yield b'{"prompt": "' + b"x" * 100
 
@@ -196,7 +197,7 @@ async def test_a_body_that_never_ends_is_given_up() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "path": "/api/v1/prompt", "headers": []}
+    scope: Any = {"type": "http", "method": "POST", "path": "/api/v1/prompt", "headers": []}
     with anyio.fail_after(20):
         await bodylimit.BodyLimit(app, 1000, body_secs=0.01)(scope, receive, send)
     assert sent[0]["status"] == 408
@@ -206,7 +207,7 @@ async def limited(server: Gateway, count: int, **headers: str) -> list[int]:
     return [(await server.client.get("/api/v1/runs", headers=headers)).status_code for _ in range(count)]
 
 
-RATE = {"server__rate_limit_enabled": True, "server__rate_limit_rps": 0.001, "server__rate_limit_burst": 3}
+RATE: Any = {"server__rate_limit_enabled": True, "server__rate_limit_rps": 0.001, "server__rate_limit_burst": 3}
 
 
 async def test_who_asks_too_often_is_told_when_to_come_back(world: World) -> None:

@@ -153,11 +153,11 @@ async def test_a_client_that_leaves_cancels_the_run_it_waits_for(world: World) -
     async with gateway(world) as server:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server.post, "/api/v1/prompt", {"prompt": asked, "backend": "claude"})
-            told = await here.reached()
-            world.processes.watch_agent(told)
+            world.processes.watch_agent(await here.reached())
             tasks.cancel_scope.cancel()
         await world.processes.ended()
-        run_id = told["run"]
+        listed = await server.client.get("/api/v1/runs")
+        run_id = listed.json()["runs"][0]["run_id"]
         listed = await server.client.get(f"/api/v1/runs/{run_id}", params={"wait_secs": PATIENCE_SECS})
     assert listed.json()["run"]["status"] == "cancelled"
 

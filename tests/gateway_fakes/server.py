@@ -1,7 +1,6 @@
 """A gateway on a real socket: in this process, where a test may look inside, or as a process, where signals matter."""
 
 import json
-import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -128,6 +127,15 @@ async def lines(response: httpx2.Response) -> list[Json]:
     return [json.loads(line) async for line in response.aiter_lines() if line]
 
 
-def environment() -> dict[str, str]:
-    """The variables that any child of a test may have."""
-    return {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+def system_prompt(world: World) -> str:
+    """The system prompt that the first call of claude was given."""
+    for word in world.calls()[0]["argv"]:
+        if word.startswith("--append-system-prompt-file="):
+            return Path(word.partition("=")[2]).read_text(encoding="utf-8")
+    raise AssertionError("there was none")
+
+
+def pictures(world: World) -> list[bytes]:
+    """The pictures that the first call of codex was given."""
+    argv = world.calls("codex")[0]["argv"]
+    return [Path(word.partition("=")[2]).read_bytes() for word in argv if word.startswith("--image=")]

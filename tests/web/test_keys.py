@@ -1,5 +1,6 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,7 @@ def test_a_name_has_one_key_at_most(tmp_path: Path) -> None:
 def test_keys_made_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
     names = [f"user{number}" for number in range(20)]
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda name: keys.create(tmp_path, name), names))
+        made = list(pool.map(partial(keys.create, tmp_path), names))
     keyring = Keyring(tmp_path, {})
     assert [keyring.owner(key) for key in made] == names
     assert sorted(json.loads((tmp_path / "keys.json").read_bytes())) == ["keys", "version"]

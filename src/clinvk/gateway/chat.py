@@ -34,7 +34,7 @@ SESSION_HEADER, WORKDIR_HEADER, IGNORED_HEADER = "X-Clinvk-Session", "X-Clinvk-W
 DEFAULT = "default"  # the model's name for: whatever backend clinvk takes when none is named
 UPLOADS = "uploads"
 LONGEST_SECS = 86_400.0
-_SUFFIXES = {kind: suffix for suffix, kind in reversed(IMAGE_TYPES.items())}
+_SUFFIXES = {kind: f".{kind.partition('/')[2]}" for kind in IMAGE_TYPES.values()}
 
 
 class ChatOptions(BaseModel):

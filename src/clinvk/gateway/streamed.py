@@ -77,6 +77,7 @@ class Streamed(Generic[T]):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         trail_of(scope).outcome = "left"  # until it ends otherwise
+        answer: ASGIApp | None = None
         async with feeding(self._request, self._work) as feed:
             try:
                 answer = await self._flow(feed, scope, send)
@@ -91,9 +92,9 @@ class Streamed(Generic[T]):
         while (news := await feed.next()) is not None:
             held += news if isinstance(news, list) else []
             if self._begun or isinstance(news, Heartbeat) or self._rendering.is_worth_starting(held):
-                pieces = b"".join(self._rendering.said(item) for item in held)
+                await self._begin(send, held)
                 alive = self._rendering.heartbeat() if isinstance(news, Heartbeat) else b""
-                await self._send(send, pieces + alive, held)
+                await _put(send, self._said(held) + alive)
                 held.clear()
         result = feed.outcome.get()
         self._ended(result)
@@ -101,32 +102,39 @@ class Streamed(Generic[T]):
             answer = self._rendering.unstarted(scope, result)
             if answer is not None:
                 return answer
-        pieces = b"".join(self._rendering.said(item) for item in held)
-        await self._send(send, pieces + self._rendering.end(result), held, more=False)
+        await self._begin(send, held)
+        await _put(send, self._said(held) + self._rendering.end(result), more=False)
         return None
+
+    def _said(self, held: Sequence[Said]) -> bytes:
+        return b"".join(self._rendering.said(item) for item in held)
 
     async def _failed(self, failure: Failure, scope: Scope, send: Send) -> ASGIApp | None:
         trail_of(scope).failed(failure)
         if not self._begun:
             return answers.of_failure(scope, failure)
-        await self._send(send, self._rendering.failure(failure), [], more=False)
+        await _put(send, self._rendering.failure(failure), more=False)
         return None
 
-    async def _send(self, send: Send, piece: bytes, said: Sequence[Said], *, more: bool = True) -> None:
-        if not self._begun:
-            self._begun = True
-            headers = MutableHeaders(raw=[])
-            headers.update(
-                {
-                    "content-type": self._rendering.media_type,
-                    "cache-control": "no-store",
-                    "x-accel-buffering": "no",  # nginx would hold the stream back
-                    **self._rendering.headers(said[0].run_id if said else ""),
-                }
-            )
-            await send({"type": "http.response.start", "status": 200, "headers": headers.raw})
-            piece = self._rendering.begin() + piece
-        if piece or not more:
-            await send({"type": "http.response.body", "body": piece, "more_body": more})
-        # uvicorn's send rarely waits; without this a long backlog would be sent before anybody else is served
-        await anyio.lowlevel.checkpoint()
+    async def _begin(self, send: Send, said: Sequence[Said]) -> None:
+        if self._begun:
+            return
+        self._begun = True
+        headers = MutableHeaders(raw=[])
+        headers.update(
+            {
+                "content-type": self._rendering.media_type,
+                "cache-control": "no-store",
+                "x-accel-buffering": "no",  # nginx would hold the stream back
+                **self._rendering.headers(said[0].run_id if said else ""),
+            }
+        )
+        await send({"type": "http.response.start", "status": 200, "headers": headers.raw})
+        await _put(send, self._rendering.begin())
+
+
+async def _put(send: Send, piece: bytes, *, more: bool = True) -> None:
+    if piece or not more:
+        await send({"type": "http.response.body", "body": piece, "more_body": more})
+    # uvicorn's send rarely waits; without this a long backlog would be sent before anybody else is served
+    await anyio.lowlevel.checkpoint()
