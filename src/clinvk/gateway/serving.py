@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 from clinvk.config.cascade import Loaded
 from clinvk.gateway.app import build
 from clinvk.gateway.drain import Drain
-from clinvk.tools.app import opened
 from clinvk.tools.caller import working_directory
+from clinvk.tools.housekeeping import served
 from clinvk.web import listener
 from clinvk.web.guard import check_exposure
 from clinvk.web.keys import Keyring
@@ -21,7 +21,7 @@ async def serve(loaded: Loaded, environ: Mapping[str, str], mounting: Mounting |
     check_exposure(settings.host, keyring)
     with listener.bound(loaded, "server") as listening:
         async with AsyncExitStack() as stack:
-            app = await stack.enter_async_context(opened(loaded, environ))
+            app = await stack.enter_async_context(served(loaded, environ))
             mounted = await stack.enter_async_context(mounting(app)) if mounting else None
             drain = Drain(app)
 

@@ -35,8 +35,9 @@ from clinvk.response import (
     SessionsResult,
 )
 from clinvk.tools import backends, chain, compare, parallel, prompt, runs, sessions
-from clinvk.tools.app import App, opened
+from clinvk.tools.app import App
 from clinvk.tools.caller import Caller, working_directory
+from clinvk.tools.housekeeping import served
 
 
 class AppOperations:
@@ -81,7 +82,7 @@ async def server_of(loaded: Loaded, environ: Mapping[str, str]) -> AsyncGenerato
     Raises:
         ClinvkError: if clinvk's home cannot be used.
     """
-    async with opened(loaded, environ) as app:
+    async with served(loaded, environ) as app:
         yield server_over(app)
 
 
