@@ -270,6 +270,11 @@ async def test_a_client_that_shows_urls_only_is_not_asked(world: World) -> None:
     assert "to allow what was denied: " in result["content"][0]["text"]
 
 
+def test_the_document_says_how_long_a_question_stays_open() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "approval.md").read_text(encoding="utf-8")
+    assert f"refused after {questions.ANSWER_SECS:g} s" in text
+
+
 def test_nothing_can_hide_in_a_question() -> None:
     assert visible("rm -rf x\r\x1b[2K\u202etouch y\tz\n") == "rm -rf x\\r\\x1b[2K\\u202etouch y\tz\n"
 
