@@ -25,8 +25,10 @@ from clinvk.gateway.audit import Audit
 from clinvk.gateway.bodylimit import BodyLimit, Refused
 from clinvk.gateway.calls import OPERATIONS
 from clinvk.gateway.drain import Drain
+from clinvk.gateway.metrics import PATH, Metrics
 from clinvk.gateway.ratelimit import Buckets, RateLimit
 from clinvk.gateway.service import Service, trail_of
+from clinvk.gateway.tracing import RunSpans, Traced
 from clinvk.tools.app import App
 from clinvk.web import health
 from clinvk.web.guard import OWNER, HostGuard, KeyGuard
@@ -64,6 +66,12 @@ def build(
     service = Service(app, cwd, drain)
     config = app.config.server
     extra: list[BaseRoute] = [Route(mounted.path, mounted.app, name="mcp")] if mounted else []
+    if config.metrics_enabled:
+        metrics = Metrics(app)
+        app.executor.watchers.append(metrics)
+        watchers = [*watchers, metrics.seen]
+        extra.append(Route(PATH, metrics.endpoint(), methods=["GET"], name="metrics"))
+    app.executor.watchers.append(RunSpans())
     every = [*routes(service), *extra]
     inner = Starlette(
         routes=every,
@@ -89,8 +97,8 @@ def build(
                 route=f"{seen.method} {seen.route}",
             )
 
-    guarded = _guarded(inner, config, keyring, addresses)
     templates: dict[object, str] = {route.endpoint: route.path for route in every if isinstance(route, Route)}
+    guarded = Traced(_guarded(inner, config, keyring, addresses), templates)
     return telemetry.Telemetry(guarded, templates, [telemetry.log, audited, *watchers])
 
 

@@ -1,0 +1,143 @@
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client.parser import text_string_to_metric_families
+
+from clinvk.gateway import tracing
+from fakes import agent
+from fakes.world import World
+from gateway_fakes.server import Gateway, gateway
+
+pytestmark = pytest.mark.anyio
+
+PROMPT = {"prompt": "hi", "backend": "claude"}
+
+
+async def numbers(server: Gateway) -> dict[tuple[str, ...], float]:
+    """Every sample of /metrics by its name and the values of its labels."""
+    answer = await server.client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    families: Any = text_string_to_metric_families(answer.text)
+    return {(s.name, *s.labels.values()): s.value for family in families for s in family.samples}
+
+
+async def test_metrics_are_served_only_when_switched_on_and_with_a_key(world: World) -> None:
+    async with gateway(world) as server:
+        off = await server.client.get("/metrics")
+    async with gateway(world, environ={"CLINVK_API_KEYS": "k"}, server__metrics_enabled=True) as server:
+        without = await server.client.get("/metrics")
+        on = await server.client.get("/metrics", headers={"Authorization": "Bearer k"})
+    assert [off.status_code, without.status_code, on.status_code] == [404, 401, 200]
+
+
+async def test_requests_runs_tokens_cost_and_errors_are_counted(world: World) -> None:
+    async with gateway(world, server__metrics_enabled=True) as server:
+        await server.post("/api/v1/prompt", PROMPT)
+        await server.post(
+            "/api/v1/parallel", {"tasks": [PROMPT, {"prompt": "offline:fail=timeout", "backend": "offline"}]}
+        )
+        await server.post("/api/v1/prompt", {"prompt": "hi", "backend": "nobody"})
+        got = await numbers(server)
+    assert got["clinvk_http_requests_total", "POST", "/api/v1/prompt", "200"] == 1
+    assert got["clinvk_http_requests_total", "POST", "/api/v1/prompt", "404"] == 1
+    assert got["clinvk_http_errors_total", "backend_unknown"] == 1
+    assert got["clinvk_runs_total", "claude", "completed"] == 2
+    assert got["clinvk_runs_total", "offline", "failed"] == 1
+    assert got["clinvk_run_errors_total", "offline", "timeout"] == 1
+    assert got["clinvk_tokens_total", "claude", "input"] == 24
+    assert got["clinvk_tokens_total", "claude", "cached"] == 4
+    assert got["clinvk_cost_usd_total", "claude"] == pytest.approx(0.002)
+    assert got["clinvk_run_seconds_count", "claude"] == 2
+    assert got["clinvk_first_output_seconds_count", "claude"] == 2
+    assert got[("clinvk_queue_wait_seconds_count",)] == 3
+    assert got[("process_resident_memory_bytes",)] > 0
+
+
+async def test_running_and_waiting_runs_are_shown_as_they_are_now(world: World) -> None:
+    gate, here = world.fifo("gate"), world.fifo("here")
+    held = {"prompt": agent.prompt({"reach": str(here)}, {"wait": str(gate)}), "backend": "claude", "background": True}
+    async with gateway(world, server__metrics_enabled=True, limits__max_concurrent=1) as server:
+        await server.post("/api/v1/prompt", held)
+        await here.reached()
+        await server.post("/api/v1/prompt", {**PROMPT, "background": True})
+        got = await numbers(server)
+        await gate.release()
+    assert got[("clinvk_runs_running",)] == 1
+    assert got[("clinvk_queue_depth",)] == 1
+
+
+async def test_labels_are_bounded_whatever_is_asked_for(world: World) -> None:
+    async with gateway(world, server__metrics_enabled=True) as server:
+        for number in range(20):
+            await server.client.get(f"/nowhere/{number}")
+            await server.client.get(f"/api/v1/runs/{number:016x}")
+            await server.client.request(f"ODD{number}", "/health")
+            await server.post("/api/v1/prompt", {"prompt": "x", "backend": f"backend{number}"})
+        before = len(await numbers(server))
+        for number in range(20, 40):
+            await server.client.get(f"/nowhere/{number}")
+            await server.client.get(f"/api/v1/runs/{number:016x}")
+            await server.client.request(f"ODD{number}", "/health")
+            await server.post("/api/v1/prompt", {"prompt": "x", "backend": f"backend{number}"})
+        after = len(await numbers(server))
+    assert after - before <= 20  # the samples of GET /metrics itself, which was not over when it was first asked for
+
+
+async def test_switching_metrics_on_leaves_streams_alone(world: World) -> None:
+    body = {"prompt": agent.prompt({"say": "a"}, {"say": "b"}), "backend": "claude", "output_format": "stream-json"}
+    async with gateway(world, server__metrics_enabled=True) as server:
+        answer = await server.post("/api/v1/prompt", body)
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    assert len(answer.text.splitlines()) == 7
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(tracing, "_tracer", provider.get_tracer("clinvk"))
+    return exporter
+
+
+def named(exporter: InMemorySpanExporter, name: str) -> list[ReadableSpan]:
+    return [span for span in exporter.get_finished_spans() if span.name == name]
+
+
+async def test_a_run_is_a_span_below_its_request_and_its_caller(world: World, spans: InMemorySpanExporter) -> None:
+    caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with gateway(world) as server:
+        await server.post("/api/v1/prompt", PROMPT, traceparent=caller)
+    request, run = named(spans, "POST /api/v1/prompt")[0], named(spans, "invoke_agent claude")[0]
+    assert request.context is not None
+    assert run.parent is not None
+    assert format(request.context.trace_id, "032x") == "0af7651916cd43dd8448eb211c80319c"
+    assert run.parent.span_id == request.context.span_id
+    got = dict(run.attributes or {})
+    assert {name: value for name, value in got.items() if name.startswith("gen_ai.")} == {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": "claude",
+        "gen_ai.provider.name": "anthropic",
+        "gen_ai.conversation.id": got["gen_ai.conversation.id"],
+        "gen_ai.response.model": "fake-claude",
+        "gen_ai.usage.input_tokens": 12,
+        "gen_ai.usage.output_tokens": 3,
+    }
+    assert "hi" not in got.values()
+
+
+async def test_children_are_spans_below_their_parent_and_failures_are_errors(
+    world: World, spans: InMemorySpanExporter
+) -> None:
+    async with gateway(world) as server:
+        await server.post(
+            "/api/v1/parallel", {"tasks": [PROMPT, {"prompt": "offline:fail=timeout", "backend": "offline"}]}
+        )
+    parent, failed = named(spans, "parallel")[0], named(spans, "invoke_agent offline")[0]
+    assert parent.context is not None
+    assert failed.parent is not None
+    assert failed.parent.span_id == parent.context.span_id
+    assert (failed.status.is_ok, (failed.attributes or {})["error.type"]) == (False, "timeout")
