@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 NAME = "keys"
 HELP = "create, list and revoke API keys of the HTTP servers"
 _DESCRIPTION = """\
-Create, list and revoke API keys of `clinvk serve` and `clinvk mcp --transport http`. Only a hash of a key is kept, so it
-is shown once, when it is made. Servers that run notice at once. Keys in the variable CLINVK_API_KEYS count as well.
+Create, list and revoke API keys of `clinvk serve` and `clinvk mcp --transport http`. Only a hash of a key is kept, so
+it is shown once, when it is made. Servers that run notice at once. Keys in the variable CLINVK_API_KEYS count as well.
 """
 
 

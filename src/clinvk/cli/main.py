@@ -1,8 +1,8 @@
 """The edge of the command line: every error becomes a message, a hint and an exit code here."""
 
+import json
 import os
 import sys
-from argparse import Namespace
 from collections.abc import Sequence
 
 from clinvk.cli import completion, exits
@@ -13,12 +13,13 @@ from clinvk.cli.parser import VERBS, Commands, UsageError, parse
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; nothing but `SystemExit` of `--help` leaves here."""
-    args: Namespace | None = None
+    call: Call | None = None
     try:
         if "_ARGCOMPLETE" in os.environ:
             completion.answer(Commands().root)
         args = parse(list(sys.argv[1:] if argv is None else argv))
-        code = VERBS[args.verb].run(Call(args, os.environ))
+        call = Call(args, os.environ)
+        code = VERBS[args.verb].run(call)
         sys.stdout.flush()
         return code
     except UsageError as error:
@@ -32,10 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.BROKEN_PIPE
     except Exception as error:  # noqa: BLE001  the one place of this edge
-        return _failed(error, wants_json=args is not None and args.output_format == "json")
+        return _failed(error, call.format if call is not None else "text")
 
 
-def _failed(error: Exception, *, wants_json: bool) -> int:
+def _failed(error: Exception, format_: str) -> int:
     import traceback
     from dataclasses import asdict
 
@@ -52,7 +53,9 @@ def _failed(error: Exception, *, wants_json: bool) -> int:
             hint="this is a fault in clinvk; please report it with the lines above",
         )
     console = Console()
-    if wants_json:
+    if format_ == "json":
         console.document({"error": asdict(failure)})
+    elif format_ == "stream-json":
+        console.say(json.dumps({"error": asdict(failure)}, ensure_ascii=False))
     console.complain(failure.message, failure.hint)
     return exits.CONFIGURATION if isinstance(error, ConfigError) else exits.of_error(failure.code)

@@ -1,8 +1,16 @@
 """`clinvk serve`: the HTTP gateway."""
 
 import argparse
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from clinvk.cli.call import Call
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from clinvk.tools.app import App
+    from clinvk.web.mounting import Mounted
 
 NAME = "serve"
 HELP = "run the HTTP gateway: REST, OpenAI- and Anthropic-compatible, MCP at /mcp"
@@ -24,6 +32,14 @@ def run(call: Call) -> int:
     """Serve."""
     loaded = call.loaded({"server.host": call.args.host, "server.port": call.args.port})
     from clinvk.gateway import run as gateway
+
+    return gateway.main(loaded, call.environ, mounting=_mcp)
+
+
+@asynccontextmanager
+async def _mcp(app: "App") -> "AsyncGenerator[Mounted]":
+    """The MCP endpoint; the SDK is imported when the gateway has taken over the signals."""
     from clinvk.mcp_server.mounted import mounted
 
-    return gateway.main(loaded, call.environ, mounting=mounted)
+    async with mounted(app) as mount:
+        yield mount

@@ -84,7 +84,7 @@ class ProgressView:
             sys.stderr.flush()
             await anyio.wait_readable(sys.stdin)
             allowed = sys.stdin.readline().strip().lower() in ("y", "yes")
-            return allowed, "answered at the terminal"
+            return allowed, f"{'allowed' if allowed else 'refused'} at the terminal"
 
 
 class AnswerView(ProgressView):

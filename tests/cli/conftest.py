@@ -1,0 +1,3 @@
+from fakes.fixtures import world
+
+__all__ = ["world"]
