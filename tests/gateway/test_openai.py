@@ -266,6 +266,16 @@ async def test_what_is_ignored_is_told(world: World) -> None:
     assert "x-clinvk-ignored" not in plain.headers
 
 
+async def test_a_parameter_cannot_smuggle_in_a_header(world: World) -> None:
+    extra = {"odd\r\nSet-Cookie: a=b\r\n": 1, "h\xf6flich\0": 1}
+    async with sdk(world) as (client, _):
+        got = await client.chat.completions.with_raw_response.create(
+            model="claude", messages=user("hi"), extra_body=extra
+        )
+    assert got.headers["x-clinvk-ignored"] == "odd??Set-Cookie: a=b??, h?flich?"
+    assert "set-cookie" not in got.headers
+
+
 async def _parsed(response: Any) -> Any:
     parsed = response.parse()
     return await parsed if hasattr(parsed, "__await__") else parsed

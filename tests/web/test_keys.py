@@ -54,6 +54,13 @@ def test_without_keys_nothing_is_required(tmp_path: Path) -> None:
     assert not Keyring(tmp_path, {}).required
 
 
+def test_the_first_key_counts_for_a_server_that_began_without(tmp_path: Path) -> None:
+    keyring = Keyring(tmp_path, {})
+    key = keys.create(tmp_path, "alice")
+    assert keyring.required
+    assert (keyring.owner(key), keyring.owner("other")) == ("alice", None)
+
+
 @pytest.mark.parametrize("text", ["", " ", ",", " , ,"])
 def test_a_variable_without_a_key_does_not_mean_no_keys(tmp_path: Path, text: str) -> None:
     assert refusal(tmp_path, {"CLINVK_API_KEYS": text}) == "CLINVK_API_KEYS is set but holds no key"

@@ -1,5 +1,6 @@
 """OpenAI's chat completions, so that its SDKs can use any backend unchanged."""
 
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -40,6 +41,7 @@ REFUSED: Mapping[str, Sequence[object]] = {
     "web_search_options": (),
 }
 WHY = "an agent CLI cannot be told so"
+_UNFIT = re.compile(r"[^ -~]")  # for a header
 
 
 class Part(BaseModel):
@@ -222,7 +224,8 @@ def headers_of(asked: Chat, result: PromptResult | None = None) -> dict[str, str
     """What both APIs say of a call beside its answer."""
     headers: dict[str, str] = {}
     if asked.ignored:
-        headers[chat.IGNORED_HEADER] = ", ".join(asked.ignored).encode("ascii", "replace").decode()[:1000]
+        # The names are the client's own words: a line break among them would begin another header.
+        headers[chat.IGNORED_HEADER] = _UNFIT.sub("?", ", ".join(asked.ignored))[:1000]
     if result is not None:
         headers["X-Clinvk-Run"] = result.run_id
         if result.session_id:

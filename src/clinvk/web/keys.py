@@ -93,13 +93,22 @@ class Keyring:
         self._given = [(_digest(key), f"key {number}") for number, key in enumerate(_of_variable(environ), 1)]
         self._stamp = _stamp(home / FILE)
         self._kept = _kept(home)
-        self.required = bool(self._given) or self._stamp is not None
-        if self.required and not (self._given or self._kept):
+        self._required = bool(self._given) or self._stamp is not None
+        if self._required and not (self._given or self._kept):
             raise ClinvkError(
                 "policy_denied",
                 f"{home / FILE} holds no key",
                 hint="make one with `clinvk keys create NAME`, or delete the file to serve without keys on loopback",
             )
+
+    @property
+    def required(self) -> bool:
+        """Whether callers need a key: from the first key on, also one that is made while the server runs."""
+        try:
+            self._required = self._required or _stamp(self._home / FILE) is not None
+        except ClinvkError:  # nobody can tell, and `owner` will say so
+            return True
+        return self._required
 
     def owner(self, key: str) -> str | None:
         """Whose key it is. Every key is compared, so that the time taken tells nothing.
