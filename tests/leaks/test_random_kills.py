@@ -1,0 +1,102 @@
+"""Whatever is killed, and whenever: a run ends in one of four ways, keeps what was heard of it, leaves nothing."""
+
+import json
+import os
+import random
+import signal
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from clinvk.request import RunsRequest
+from clinvk.response import ChainResult, PromptResult
+from clinvk.tools import runs
+from clinvk.tools.app import App
+from fakes import agent
+from fakes.world import PATIENCE_SECS, World, create
+from leaks.server import Server, serving, watch_all
+
+pytestmark = pytest.mark.anyio
+
+ENDINGS = {"completed", "failed", "cancelled", "interrupted"}
+WORDS = ["zero ", "one ", "two ", "three ", "four "]
+VICTIMS = ("server", "keeper", "supervisor", "agent", "server and keeper", "nobody")
+
+
+def script(up: str, go: str, stop: int) -> str:
+    """An agent that says words, can be met after the first `stop` of them, and brings up processes of its own."""
+    steps: list[agent.Step] = [{"spawn": ["plain", "daemon"]}]
+    for number, word in enumerate(WORDS):
+        if number == stop:
+            steps += [{"reach": up}, {"wait": go}]
+        steps.append({"say": word})
+    return agent.prompt(*steps)
+
+
+def supervisor_of(world: World, run_id: str) -> int:
+    told = (world.home / "runs" / run_id / "keeper.json").read_text(encoding="utf-8")
+    state: dict[str, Any] = json.loads(told)
+    return int(state["supervisor"]["pid"])
+
+
+def kill(world: World, server: Server, victim: str, told: dict[str, Any]) -> None:
+    pids = {
+        "server": [server.process.pid],
+        "keeper": [server.keeper],
+        "supervisor": [supervisor_of(world, told["run"])],
+        "agent": [told["pid"]],
+        "server and keeper": [server.process.pid, server.keeper],
+        "nobody": [],
+    }
+    for pid in pids[victim]:
+        os.kill(pid, signal.SIGKILL)
+
+
+async def final(app: App, world: World, run_id: str) -> PromptResult | ChainResult:
+    with anyio.fail_after(PATIENCE_SECS):
+        found = await runs.runs(app, RunsRequest(action="wait", run_id=run_id), world.caller())
+    assert isinstance(found.result, PromptResult | ChainResult)
+    return found.result
+
+
+@pytest.mark.parametrize("seed", range(24))
+async def test_a_run_ends_in_one_way_and_leaves_nothing(tmp_path: Path, private_home: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    victim, stop = VICTIMS[seed % len(VICTIMS)], chance.randrange(len(WORDS))
+    handed, chained = chance.random() < 0.6, chance.random() < 0.4
+    world = create(tmp_path / "world", private_home)
+    up, go = world.fifo("up"), world.fifo("go")
+    try:
+        async with serving(world) as server:
+            prompt = script(str(up), str(go), stop)
+            request: dict[str, Any] = {"prompt": prompt, "backend": "claude"}
+            if chained:
+                request = {"steps": [request, {"prompt": "and then {{previous}}", "backend": "codex"}]}
+            await server.ask("chain" if chained else "prompt", **request, **({"wait_secs": 0} if handed else {}))
+            if handed:
+                await server.told()
+            told = await up.reached()
+            world.processes.watch_agent(told)
+            kill(world, server, victim, told)
+            if victim in ("nobody", "keeper") or (handed and "server" in victim):
+                await go.release()
+                if not handed:
+                    await server.told()
+            async with world.app() as app:
+                ended = {run_id: await final(app, world, run_id) for run_id in app.runs.ids()}
+            watch_all(world)
+            await server.leave()
+            await world.processes.ended()
+    finally:
+        world.processes.kill()
+    assert ended
+    assert {result.status for result in ended.values()} <= ENDINGS
+    said = "".join(WORDS[:stop])
+    mine = ended[told["run"]]
+    assert isinstance(mine, PromptResult)
+    if victim != "supervisor":  # what is in the pipe when it is killed is gone
+        assert mine.output.startswith(said)
+    expected = {"nobody": "completed", "keeper": "completed", "supervisor": "interrupted", "agent": "failed"}
+    assert mine.status == expected.get(victim, "completed" if handed else "cancelled")
