@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from clinvk.config.cascade import Loaded
 from clinvk.config.problems import ConfigError, Problem
 
+BACKLOG = 2048  # uvicorn's own
 SHUTDOWN_SECS = 10  # handlers were told already; what is left is stopping processes and sending the last answers
 
 Section = Literal["mcp", "server"]
@@ -64,6 +65,7 @@ async def serve(app: ASGIApp, listening: socket.socket, url: str, on_exit: Calla
     """Serve until a signal comes. Says on standard error where, because port 0 takes a free one."""
     listener = Listener(configured(app, http), on_exit)
     signal.signal(signal.SIGHUP, listener.handle_exit)
+    listening.listen(BACKLOG)  # who reads the line may connect at once
     sys.stderr.write(f"clinvk: listening on {url}\n")
     sys.stderr.flush()
     await listener.serve(sockets=[listening])
