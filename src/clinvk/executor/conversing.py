@@ -12,6 +12,8 @@ from clinvk.executor.questions import Question
 from clinvk.executor.reading import Reading
 from clinvk.executor.stdin import Stdin
 
+EXCUSE_SECS = 0.25  # while a person thinks, the command is not stalled; shorter than any sensible stall limit
+
 
 @asynccontextmanager
 async def conversing(stdin: Stdin, first: bytes, reading: Reading, live: LiveRun) -> AsyncGenerator[None]:
@@ -26,8 +28,16 @@ async def conversing(stdin: Stdin, first: bytes, reading: Reading, live: LiveRun
                 live.questions[event.question_id] = question
                 tasks.start_soon(answer, question)
 
+        async def excuse() -> None:
+            while True:
+                live.excuse()
+                await anyio.sleep(EXCUSE_SECS)
+
         async def answer(question: Question) -> None:
-            allowed = await question.decision()
+            async with anyio.create_task_group() as waiting:
+                waiting.start_soon(excuse)
+                allowed = await question.decision()
+                waiting.cancel_scope.cancel()
             live.questions.pop(question.question_id, None)
             reading.take([ApprovalAnswered(question.question_id, allowed, question.reason)])
             await stdin.write(reader.reply(question.question_id, allowed=allowed, reason=question.reason))

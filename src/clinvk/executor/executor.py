@@ -22,7 +22,7 @@ from clinvk.executor.plan import Plan, Prepared, dump
 from clinvk.executor.process import Adopted, Keeper, Launch
 from clinvk.executor.proctree import kill_strays
 from clinvk.executor.reading import Reading, follow
-from clinvk.executor.runs import RunRecord, RunStore, storage_error, write_file
+from clinvk.executor.runs import RunRecord, RunStore
 from clinvk.executor.spool import chunks
 from clinvk.executor.stdin import Stdin, open_stdin
 
@@ -231,19 +231,17 @@ class Executor:
     def _write_files(self, prepared: Prepared) -> None:
         """Write the files that the command reads."""
         plan, command = prepared.plan, prepared.command
-        try:
+        with writing(plan.turn.scratch):
             plan.turn.scratch.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise storage_error(plan.turn.scratch, error) from error
         for path, data in command.files.items():
-            write_file(path, data)
+            write_whole(path, data)
 
     def _stdin(self, prepared: Prepared, stack: ExitStack) -> Stdin | None:
         """What the command reads: a file, or for an interactive command a pipe that stays open."""
         path = self.runs.path(prepared.plan.run_id) / "stdin"
         if prepared.command.interactive:
             return stack.enter_context(open_stdin(path))
-        write_file(path, prepared.command.stdin)
+        write_whole(path, prepared.command.stdin)
         return None
 
     def _launch(self, prepared: Prepared, live: LiveRun) -> Launch:

@@ -12,7 +12,7 @@ Promises, also when the server is killed with SIGKILL:
 - when a supervisor itself is killed, its orphans come back to the keeper (a subreaper too) and are killed.
 
 Wire, server to keeper: 4-byte big-endian length + JSON, with descriptors attached to the length. Server to
-supervisor: `D` detach, `C` cancel.
+supervisor: `D` detach, `C` cancel, `A` not stalled.
 Supervisor to server, lines: `P` new output (coalesced), `X <json>` the ending.
 """
 

@@ -23,6 +23,10 @@ class Process(Protocol):
         """Stop the command and all that it started."""
         ...
 
+    def excuse(self) -> None:
+        """Do not count the silence so far as a stall."""
+        ...
+
     def detach(self) -> None:
         """Let the command outlive this process."""
         ...
@@ -89,6 +93,11 @@ class LiveRun:
             process.cancel()
         elif self.handed:
             process.detach()
+
+    def excuse(self) -> None:
+        """The run is silent because a person is being asked."""
+        if self._process is not None:
+            self._process.excuse()
 
     def cancel(self) -> None:
         """Stop the run and its children; its result follows, with what was there of the output."""

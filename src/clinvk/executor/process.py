@@ -83,6 +83,10 @@ class Supervised:
         """Ask for the end of the command and of all that it started; returns at once."""
         self._order(b"C")
 
+    def excuse(self) -> None:
+        """The command is silent because it waits for a person: count its stall limit from now."""
+        self._order(b"A")
+
     def detach(self) -> None:
         """Let the command go on when this process goes away."""
         self._order(b"D")
@@ -116,6 +120,9 @@ class Adopted:
     def cancel(self) -> None:
         """Ask its supervisor to stop it."""
         stop(self._folder)
+
+    def excuse(self) -> None:
+        """Nothing to do: only the process that started a command can answer its questions."""
 
     def detach(self) -> None:
         """Nothing to do: it already outlived the process that started it."""

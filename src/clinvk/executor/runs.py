@@ -25,7 +25,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clinvk.errors import ClinvkError
-from clinvk.executor.files import private
+from clinvk.files import private, write_whole, writing
 
 RunKind = Literal["prompt", "parallel", "chain", "compare"]
 Mark = Literal["handed", "read", "cancel"]
@@ -65,39 +65,6 @@ class RunState(BaseModel):
     result: dict[str, Any] | None = None
 
 
-def storage_error(path: Path, error: OSError) -> ClinvkError:
-    """The error for a folder that cannot be written."""
-    return ClinvkError(
-        "internal",
-        f"cannot write to {path}: {error.strerror or error}",
-        hint="free some space there, or point CLINVK_HOME at a folder that can be written",
-        details={"path": str(path), "errno": error.errno},
-    )
-
-
-def write_file(path: Path, data: bytes, *, sync: bool = False) -> None:
-    """Replace a file as a whole: readers see the old bytes or the new ones, never a part.
-
-    Raises: ClinvkError(internal) when it cannot be written; the old file is then untouched.
-    """
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-            if sync:
-                os.fsync(fd)
-        finally:
-            os.close(fd)
-        beside.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
-        raise storage_error(path, error) from error
-
-
 def _taken(lock: int) -> bool:
     """Take a lock that may be held for an instant by somebody who only looks (`is_driven`)."""
     for _ in range(LOCK_TRIES):
@@ -127,34 +94,31 @@ class RunStore:
         The folder appears under its name only when all of it is there.
         """
         folder, hidden = self.path(record.id), self.path(f".{record.id}")
-        try:
+        with writing(folder):
             self.folder.mkdir(mode=0o700, exist_ok=True)
             hidden.mkdir(mode=0o700)
             lock = os.open(hidden / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise storage_error(folder, error) from error
-        fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            write_file(hidden / "request.json", record.model_dump_json().encode())
-            hidden.rename(folder)
-        except (ClinvkError, OSError) as error:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            write_whole(hidden / "request.json", record.model_dump_json().encode())
+            with writing(folder):
+                hidden.rename(folder)
+        except BaseException:
             os.close(lock)
             shutil.rmtree(hidden, ignore_errors=True)
-            raise error if isinstance(error, ClinvkError) else storage_error(folder, error) from error
+            raise
         return lock
 
     def change_plan(self, run_id: str, plan: dict[str, Any]) -> None:
         """Record that another command than planned at first is run, so that its output is judged as its own."""
         record = self.record(run_id).model_copy(update={"plan": plan})
-        write_file(self.path(run_id) / "request.json", record.model_dump_json().encode())
+        write_whole(self.path(run_id) / "request.json", record.model_dump_json().encode())
 
     @contextmanager
     def owned(self, run_id: str) -> Generator[int | None]:
         """The lock of a run nobody drives, None while somebody does."""
-        try:
+        with writing(self.path(run_id)):
             lock = os.open(self.path(run_id) / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise storage_error(self.path(run_id), error) from error
         try:
             yield lock if _taken(lock) else None
         finally:
@@ -177,13 +141,8 @@ class RunStore:
 
     def mark(self, run_id: str, mark: Mark) -> None:
         """Set a mark; setting it again changes nothing."""
-        with suppress(FileExistsError):
-            try:
-                os.close(os.open(self.path(run_id) / mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            except FileExistsError:
-                raise
-            except OSError as error:
-                raise storage_error(self.path(run_id), error) from error
+        with writing(self.path(run_id)), suppress(FileExistsError):
+            os.close(os.open(self.path(run_id) / mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         if mark == "read" and run_id in self._finished:
             self._finished[run_id].unread = False
 
@@ -193,7 +152,7 @@ class RunStore:
 
     def finish(self, run_id: str, result: BaseModel, *, sync: bool) -> None:
         """Save the result; from here on the run has ended."""
-        write_file(self.path(run_id) / "result.json", result.model_dump_json().encode(), sync=sync)
+        write_whole(self.path(run_id) / "result.json", result.model_dump_json().encode(), sync=sync)
 
     def resolve(self, prefix: str) -> str:
         """The id that `prefix` begins. Raises ClinvkError(run_not_found), or invalid_request when several do."""
@@ -281,11 +240,9 @@ class RunStore:
 
     def add_child(self, run_id: str, child_id: str) -> None:
         """Note a child of a run, in the order in which they are started."""
-        try:
-            with open(self.path(run_id) / "children", "a", encoding="utf-8", opener=private) as listing:
-                listing.write(f"{child_id}\n")
-        except OSError as error:
-            raise storage_error(self.path(run_id), error) from error
+        path = self.path(run_id) / "children"
+        with writing(path), open(path, "a", encoding="utf-8", opener=private) as listing:
+            listing.write(f"{child_id}\n")
 
     def delete(self, run_id: str) -> None:
         """Remove a run and all that belongs to it."""

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from pydantic_core import to_json as to_bytes
 
 from clinvk.events import Event, TextDelta, TextEnd, ToolFinished, ToolStarted, to_json
-from clinvk.executor.files import private
+from clinvk.files import private
 
 CHUNK_BYTES = 256 * 1024
 MAX_LINE_BYTES = 32 << 20  # a longer line is no event of any CLI; it is skipped, its bytes stay in the spool

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anyio
 
-from clinvk.executor.runs import storage_error
+from clinvk.files import writing
 
 
 class Stdin:
@@ -41,13 +41,11 @@ class Stdin:
 @contextmanager
 def open_stdin(path: Path) -> Generator[Stdin]:
     """A named pipe at `path`, open for writing until the end of the scope or `close`."""
-    try:
+    with writing(path):
         path.unlink(missing_ok=True)
         os.mkfifo(path, 0o600)
         # for reading too: otherwise opening would wait for the command, which is not started yet
         fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise storage_error(path, error) from error
     stdin = Stdin(fd)
     try:
         yield stdin

@@ -252,6 +252,8 @@ class Supervisor:
             return
         except OSError:
             order = b""
+        if b"A" in order:
+            self.active = time.monotonic()
         if b"D" in order:
             self.detached = True
         if b"C" in order:

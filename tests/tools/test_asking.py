@@ -1,0 +1,41 @@
+"""A person is asked while a run goes on."""
+
+import anyio
+import pytest
+
+from clinvk.events import Event
+from clinvk.executor.questions import Question
+from clinvk.request import PromptRequest
+from clinvk.response import PromptResult
+from clinvk.tools import prompt
+from clinvk.tools.caller import Caller
+from fakes import agent
+from fakes.world import PATIENCE_SECS, World
+
+pytestmark = pytest.mark.anyio
+
+STALL_SECS = 0.6
+
+
+@pytest.mark.parametrize("allow", [True, False])
+async def test_a_person_decides_and_may_take_longer_than_an_agent_may_be_silent(world: World, allow: bool) -> None:
+    asked: list[tuple[str, str]] = []
+    kinds: list[str] = []
+
+    async def ask(question: Question) -> tuple[bool, str]:
+        asked.append((question.tool, question.action))
+        await anyio.sleep(2 * STALL_SECS)  # what is tested: a person who thinks for longer than the limit
+        return allow, "so decided"
+
+    def hear(_run: str, _backend: str, event: Event) -> None:
+        kinds.append(event.type)
+
+    async with world.app(limits__stall_secs=STALL_SECS) as app:
+        caller = Caller(client="test", cwd=world.workdir, ask=ask, listener=hear)
+        text = agent.prompt({"ask": "touch made"}, {"answer": "over"})
+        with anyio.fail_after(PATIENCE_SECS):
+            result = await prompt.prompt(app, PromptRequest(prompt=text, backend="claude"), caller)
+    assert isinstance(result, PromptResult)
+    assert (result.status, result.output, asked) == ("completed", "over", [("Bash", "touch made")])
+    assert (world.workdir / "made").exists() == allow
+    assert kinds.index("approval_asked") < kinds.index("approval_answered")
