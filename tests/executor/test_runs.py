@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clinvk.errors import ClinvkError
-from clinvk.executor.runs import RunRecord, RunStore, write_file
+from clinvk.executor.runs import RunRecord, RunStore
 from clinvk.response import PromptResult
 
 
@@ -169,20 +169,6 @@ def test_a_run_that_cannot_be_recorded_leaves_nothing(tmp_path: Path) -> None:
         RunStore(tmp_path).create(record())
     assert refused.value.failure.code == "internal"
     assert (tmp_path / "runs").read_bytes() == b""
-
-
-def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
-    place = tmp_path / "place"
-    place.mkdir()
-    path = place / "file"
-    write_file(path, b"old", sync=True)
-    write_file(path, b"new")
-    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o600)
-    folder = place / "folder"
-    folder.mkdir()
-    with pytest.raises(ClinvkError):
-        write_file(folder, b"x")
-    assert sorted(place.iterdir()) == [path, folder]
 
 
 def test_a_record_of_a_later_version_is_read_all_the_same(store: RunStore) -> None:

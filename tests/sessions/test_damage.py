@@ -1,5 +1,3 @@
-import errno
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from clinvk.errors import ClinvkError
-from clinvk.sessions.files import write_whole
 from clinvk.sessions.model import Session, TurnRecord
 from clinvk.sessions.store import SessionStore
 
@@ -81,22 +78,6 @@ def test_a_home_that_cannot_be_read_is_an_error_not_an_empty_list(home: Path) ->
     (home / "sessions").write_text("not a folder", encoding="utf-8")
     with pytest.raises(ClinvkError, match=r"cannot read .*sessions"):
         SessionStore(home).page()
-
-
-def test_a_replacement_that_fails_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "file"
-    write_whole(path, b"old")
-
-    def full(_fd: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ClinvkError, match="No space left"):
-        write_whole(path, b"new")
-    assert [one.name for one in tmp_path.iterdir() if one.is_file()] == ["file"]
-    assert path.read_bytes() == b"old"
 
 
 # The size limit of files stands for a full disk: the kernel writes what fits, then refuses.

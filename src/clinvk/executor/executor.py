@@ -25,6 +25,7 @@ from clinvk.executor.reading import Reading, follow
 from clinvk.executor.runs import RunRecord, RunStore
 from clinvk.executor.spool import chunks
 from clinvk.executor.stdin import Stdin, open_stdin
+from clinvk.files import write_whole, writing
 
 LOOK_SECS = 0.2  # how often a queued run looks whether another process cancelled it
 CLOSE_SECS = 5.0  # for the runs that are still waited on to end, when the server stops: grace + sweep + saving

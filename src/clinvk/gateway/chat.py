@@ -22,7 +22,7 @@ from clinvk.backends import registry
 from clinvk.backends.values import IMAGE_TYPES
 from clinvk.errors import ClinvkError
 from clinvk.executor.live import Listener
-from clinvk.executor.runs import storage_error
+from clinvk.files import private_folder, writing
 from clinvk.gateway.drain import SHUTTING_DOWN
 from clinvk.gateway.service import Service, trail_of
 from clinvk.request import ApprovalMode, PromptRequest, SandboxMode
@@ -206,14 +206,12 @@ async def _uploaded(app: App, chat: Chat, *, pinned: bool) -> AsyncGenerator[tup
         yield ()
         return
     folder = app.home / UPLOADS / secrets.token_hex(8)
+    files = [folder / f"image{number}{image.suffix}" for number, image in enumerate(images, 1)]
+    private_folder(folder)
     try:
-        folder.mkdir(mode=0o700, parents=True)
-        files = [folder / f"image{number}{image.suffix}" for number, image in enumerate(images, 1)]
-        for path, picture in zip(files, images, strict=True):
-            path.write_bytes(picture.data)
-    except OSError as error:
-        raise storage_error(folder, error) from error
-    try:
+        with writing(folder):
+            for path, picture in zip(files, images, strict=True):
+                path.write_bytes(picture.data)
         yield tuple(files)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

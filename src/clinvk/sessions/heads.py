@@ -11,8 +11,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from clinvk.errors import ClinvkError
+from clinvk.files import private_folder, reading, write_whole, writing
 from clinvk.sessions import turnlog
-from clinvk.sessions.files import private_folder, reading, write_whole, writing
 from clinvk.sessions.model import Session, encode, folded, timestamp
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -95,7 +95,7 @@ class Heads:
     def write(self, head: Session, *, sync_folder: bool = False) -> None:
         """Replace the head. With `sync_folder` it survives power loss without help from the turns file."""
         private_folder(self.folder)
-        write_whole(self.path(head.id), encode(head, indent=2) + b"\n", sync_folder=sync_folder)
+        write_whole(self.path(head.id), encode(head, indent=2) + b"\n", sync=True, sync_folder=sync_folder)
 
     def remove(self, session_id: str) -> None:
         """Remove turns and head, the head last, so that what a crash leaves is still listed."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from clinvk.errors import ClinvkError
+from clinvk.files import private_folder
 from clinvk.sessions import textindex
-from clinvk.sessions.files import private_folder
 from clinvk.sessions.heads import Heads
 from clinvk.sessions.journal import Changes, Journal, Position
 from clinvk.sessions.locks import Locks

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clinvk.errors import ClinvkError
-from clinvk.sessions.files import private_folder
+from clinvk.files import private_folder
 
 JOURNAL_LIMIT_BYTES = 4 * 1024 * 1024
 _TAIL_BYTES = 64

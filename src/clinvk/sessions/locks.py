@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from clinvk.errors import ClinvkError
-from clinvk.sessions.files import private_folder, writing
+from clinvk.files import private_folder, writing
 
 HEAD_LOCKS = 64
 HEAD_LOCK_SECS = 10.0  # holders need about a millisecond; only a stopped process or a dead disk takes this long

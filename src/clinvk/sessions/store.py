@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clinvk.errors import ClinvkError
+from clinvk.files import TEMPORARY_SUFFIX, private_folder, reading, write_whole, writing
 from clinvk.sessions import export, search, turnlog
-from clinvk.sessions.files import TEMPORARY_SUFFIX, private_folder, reading, write_whole, writing
 from clinvk.sessions.heads import Heads, checked
 from clinvk.sessions.journal import Journal
 from clinvk.sessions.locks import Locks
@@ -186,7 +186,7 @@ class SessionStore:
         )
         private_folder(self._heads.folder)
         if data:
-            write_whole(self._heads.turns_path(fresh), data[: fork.turns_bytes])
+            write_whole(self._heads.turns_path(fresh), data[: fork.turns_bytes], sync=True)
         self._heads.write(fork, sync_folder=True)
         self._journal.changed(fresh)
         return fork

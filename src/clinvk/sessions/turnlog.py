@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 from pydantic import ValidationError
 
-from clinvk.sessions.files import append_line, reading
+from clinvk.files import append_line, reading
 from clinvk.sessions.model import TurnRecord, encode
 
 BLOCK_BYTES = 64 * 1024

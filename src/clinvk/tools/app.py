@@ -14,7 +14,8 @@ from clinvk.errors import ClinvkError
 from clinvk.executor.admission import Admission
 from clinvk.executor.executor import Executor
 from clinvk.executor.process import Keeper, keeping
-from clinvk.executor.runs import RunStore, storage_error
+from clinvk.executor.runs import RunStore
+from clinvk.files import private_folder
 from clinvk.sessions.store import SessionStore
 
 
@@ -122,10 +123,7 @@ def at_rest(loaded: Loaded, environ: Mapping[str, str]) -> App:
 
 
 def _made(loaded: Loaded, environ: Mapping[str, str], keeper: Keeper) -> App:
-    try:
-        loaded.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(loaded.home, error) from error
+    private_folder(loaded.home)
     limits = loaded.config.limits
     admission = Admission(total=limits.max_concurrent, per_backend=limits.max_per_backend, queue=limits.queue_length)
     runs = RunStore(loaded.home)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from clinvk.errors import ClinvkError
 from clinvk.executor.live import LiveRun
-from clinvk.executor.runs import RunStore, write_file
+from clinvk.executor.runs import RunStore
+from clinvk.files import private_folder, write_whole
 from clinvk.tools.app import App
 from clinvk.tools.settle import settled
 
@@ -22,9 +23,9 @@ class Requests:
     def note(self, mark: str, run_id: str) -> None:
         """Remember the run of a request."""
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_file(self._folder / mark, run_id.encode())
-        except (OSError, ClinvkError):
+            private_folder(self._folder)
+            write_whole(self._folder / mark, run_id.encode())
+        except ClinvkError:
             return  # without it the same request would be run twice, no more
 
     def find(self, mark: str) -> str | None:

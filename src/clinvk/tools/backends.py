@@ -10,7 +10,7 @@ from clinvk.backends import registry
 from clinvk.backends.base import Backend, Installation
 from clinvk.errors import ClinvkError
 from clinvk.executor.process import Launch, Limits
-from clinvk.executor.runs import write_file
+from clinvk.files import private_folder, write_whole
 from clinvk.response import BackendInfo, BackendsResult
 from clinvk.tools.app import App
 from clinvk.tools.prepare import child_environment
@@ -98,9 +98,9 @@ async def version(app: App, backend: Backend, found: Installation) -> str | None
     told = await _ask(app, backend, found)
     if told is not None:
         try:
-            cache.parent.mkdir(mode=0o700, exist_ok=True)
-            write_file(cache, json.dumps({**_read(cache), stamp: told}).encode())
-        except (OSError, ClinvkError):
+            private_folder(cache.parent)
+            write_whole(cache, json.dumps({**_read(cache), stamp: told}).encode())
+        except ClinvkError:
             pass  # a cache: what cannot be kept is asked again
     return told
 

@@ -4,8 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from clinvk.errors import ClinvkError
-from clinvk.executor.files import private
-from clinvk.executor.runs import storage_error
+from clinvk.files import private, private_folder, writing
 
 
 class Ledger:
@@ -19,12 +18,10 @@ class Ledger:
 
     def add(self, run_id: str, cost_usd: float) -> None:
         """Note what a run cost; noting it again does not count it twice."""
-        try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            with open(self._today(), "a", encoding="utf-8", opener=private) as log:
-                log.write(f"{run_id} {cost_usd!r}\n")
-        except OSError as error:
-            raise storage_error(self._folder, error) from error
+        private_folder(self._folder)
+        path = self._today()
+        with writing(path), open(path, "a", encoding="utf-8", opener=private) as log:
+            log.write(f"{run_id} {cost_usd!r}\n")
 
     def spent(self) -> float:
         """US dollars reported today."""

@@ -17,7 +17,7 @@ from clinvk.backends.base import Backend, Command, Installation, Option, Turn
 from clinvk.errors import ClinvkError, Failure
 from clinvk.events import Ending
 from clinvk.executor.process import Launch, Limits
-from clinvk.executor.runs import write_file
+from clinvk.files import write_whole
 from clinvk.request import SandboxMode
 from clinvk.tools.app import App
 
@@ -93,7 +93,7 @@ async def _tried(app: App, backend: Backend, turn: Turn, command: Command, folde
     home = folder / "home"
     await anyio.Path(home).mkdir(parents=True)
     for file, data in command.files.items():
-        write_file(file, data)
+        write_whole(file, data)
     path = locate.search_path(app.environ, app.user_home)
     env = {"PATH": path, "LANG": "C.UTF-8", **command.env, "HOME": str(home)}
     ending, stdout, stderr = await _output(app, command.argv, env, folder, command.cwd)

@@ -18,7 +18,7 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clinvk.errors import ClinvkError
-from clinvk.executor.runs import storage_error, write_file
+from clinvk.files import private_folder, write_whole
 
 VARIABLE = "CLINVK_API_KEYS"
 FILE = "keys.json"
@@ -153,15 +153,12 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def _locked(home: Path) -> FileLock:
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(home, error) from error
+    private_folder(home)
     return FileLock(home / "keys.lock", timeout=LOCK_SECS, mode=0o600)
 
 
 def _save(home: Path, keys: list[ApiKey]) -> None:
-    write_file(home / FILE, _File(keys=keys).model_dump_json(indent=1).encode() + os.linesep.encode(), sync=True)
+    write_whole(home / FILE, _File(keys=keys).model_dump_json(indent=1).encode() + os.linesep.encode(), sync=True)
 
 
 def _digest(key: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Files that survive crashes: written whole or not at all, private to the user, and errors that name the path."""
+"""Files as clinvk keeps them: private to the user, whole or not there at all, and errors that name the path."""
 
 import os
 import secrets
@@ -17,12 +17,8 @@ def writing(path: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        raise ClinvkError(
-            "internal",
-            f"cannot write to {path}: {error.strerror or error}",
-            hint="free disk space, or set CLINVK_HOME to a folder that can be written to",
-            details={"path": str(path), "errno": error.errno},
-        ) from error
+        hint = "free disk space, or set CLINVK_HOME to a folder that can be written to"
+        raise _failed(f"cannot write to {path}", path, error, hint) from error
 
 
 @contextmanager
@@ -31,12 +27,13 @@ def reading(path: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        raise ClinvkError(
-            "internal",
-            f"cannot read {path}: {error.strerror or error}",
-            hint="check the permissions of the folder that CLINVK_HOME names",
-            details={"path": str(path), "errno": error.errno},
-        ) from error
+        hint = "check the permissions of the folder that CLINVK_HOME names"
+        raise _failed(f"cannot read {path}", path, error, hint) from error
+
+
+def private(path: str, flags: int) -> int:
+    """An `opener` for `open`: what it creates has mode 0600, whatever the umask says."""
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 def private_folder(path: Path) -> None:
@@ -51,15 +48,19 @@ def private_folder(path: Path) -> None:
             raise NotADirectoryError(20, "is not a folder", str(path))
 
 
-def write_whole(path: Path, data: bytes, *, sync_folder: bool = False) -> None:
-    """Replace `path` by `data`: beside, synced, renamed. With `sync_folder` the name survives power loss too."""
+def write_whole(path: Path, data: bytes, *, sync: bool = False, sync_folder: bool = False) -> None:
+    """Replace `path` by `data`, written beside: readers see the old bytes or the new ones, and a failure the old ones.
+
+    With `sync` the bytes survive power loss, with `sync_folder` the name does too.
+    """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     with writing(path):
         try:
             fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 _write_all(fd, data)
-                os.fsync(fd)
+                if sync:
+                    os.fsync(fd)
             finally:
                 os.close(fd)
             beside.replace(path)
@@ -68,7 +69,7 @@ def write_whole(path: Path, data: bytes, *, sync_folder: bool = False) -> None:
                 beside.unlink()
             raise
         if sync_folder:
-            sync(path.parent)
+            _sync_names(path.parent)
 
 
 def append_line(path: Path, line: bytes) -> int:
@@ -93,8 +94,12 @@ def append_line(path: Path, line: bytes) -> int:
     return size + len(data)
 
 
-def sync(folder: Path) -> None:
-    """Make the names in `folder` survive power loss."""
+def _failed(what: str, path: Path, error: OSError, hint: str) -> ClinvkError:
+    message = f"{what}: {error.strerror or error}"
+    return ClinvkError("internal", message, hint=hint, details={"path": str(path), "errno": error.errno})
+
+
+def _sync_names(folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -1,0 +1,62 @@
+"""Files as clinvk keeps them."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from clinvk.errors import ClinvkError
+from clinvk.files import private_folder, reading, write_whole, writing
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    path = place / "file"
+    write_whole(path, b"old", sync=True)
+    write_whole(path, b"new")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o600)
+    folder = place / "folder"
+    folder.mkdir()
+    with pytest.raises(ClinvkError):
+        write_whole(folder, b"x")
+    assert sorted(place.iterdir()) == [path, folder]
+
+
+def test_a_replacement_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    write_whole(path, b"old")
+
+    def full(_fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ClinvkError, match="No space left"):
+        write_whole(path, b"new", sync=True)
+    assert [one.name for one in tmp_path.iterdir() if one.is_file()] == ["file"]
+    assert path.read_bytes() == b"old"
+
+
+def test_folders_are_made_for_their_owner_alone(tmp_path: Path) -> None:
+    private_folder(tmp_path / "a" / "b")
+    private_folder(tmp_path / "a" / "b")
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a/b")] == [0o700, 0o700]
+
+
+def test_an_error_of_the_system_names_the_path_and_what_to_do(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(ClinvkError) as unwritten:
+        private_folder(file / "folder")
+    with pytest.raises(ClinvkError) as unread, reading(tmp_path / "missing"):
+        (tmp_path / "missing").read_bytes()
+    with pytest.raises(ClinvkError) as full, writing(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert unwritten.value.failure.message == f"cannot write to {file / 'folder'}: Not a directory"
+    assert unread.value.failure.message == f"cannot read {tmp_path / 'missing'}: No such file or directory"
+    assert full.value.failure.details == {"path": str(file), "errno": errno.ENOSPC}
+    assert {error.value.failure.code for error in (unwritten, unread, full)} == {"internal"}
+    assert all("CLINVK_HOME" in str(error.value.failure.hint) for error in (unwritten, unread, full))
