@@ -54,7 +54,7 @@ class Server:
         """What a tool answers. Raises ServerError when it reports a failure."""
         result = self.request("tools/call", {"name": tool, "arguments": arguments})
         if result.get("isError"):
-            raise ServerError(f"{tool}: {result['content']}")
+            raise ServerError(f"{tool}: {result['content']}"[:400])
         structured: Message = result["structuredContent"]
         return structured
 

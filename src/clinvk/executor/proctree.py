@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterable
 
@@ -41,6 +40,8 @@ def start_time(pid: int) -> int | None:
 
 def _parents() -> dict[int, list[int]]:
     """Children by parent pid, from the process table (where /proc/.../children is missing)."""
+    import subprocess  # not above: with it each fork of the keeper takes twice as long (threading's hooks)
+
     table = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, check=False).stdout
     children: dict[int, list[int]] = {}
     for row in table.splitlines():

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import select
@@ -68,8 +69,6 @@ class Spool:
         self.splices = hasattr(os, "splice")
         os.set_blocking(self.read_fd, False)
         if LINUX:
-            import fcntl
-
             with contextlib.suppress(OSError):
                 fcntl.fcntl(self.read_fd, F_SETPIPE_SZ, PIPE_BYTES)
 

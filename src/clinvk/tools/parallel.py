@@ -1,6 +1,7 @@
 """Several prompts at once."""
 
 import anyio
+import anyio.lowlevel
 
 from clinvk.executor.live import LiveRun
 from clinvk.request import ParallelRequest, PromptOptions
@@ -38,4 +39,5 @@ async def drive(app: App, live: LiveRun, caller: Caller) -> ParallelResult:
     async with anyio.create_task_group() as tasks:
         for number, task in enumerate(request.tasks, 1):
             tasks.start_soon(one, number, task)
+            await anyio.lowlevel.checkpoint()  # so that the first commands run while the last are being prepared
     return assemble.parallel(live.record, request, results, None)
