@@ -21,6 +21,7 @@ from clinvk.events import Ending
 from clinvk.executor import keeper, proctree
 
 STOP_SECS = 15.0  # grace of the supervisor, its sweep and a busy machine; then its socket is closed
+LEAVE_SECS = 0.05  # for a keeper without detached runs to end; it takes a few milliseconds
 FOLLOW_SECS = 0.1  # how often the spool of a run adopted from another process is looked at
 
 
@@ -249,8 +250,10 @@ class Keeper:
             self._socket.close()
             self._socket = None
         if self._process is not None:
-            self._process.poll()
-            self._process.returncode = self._process.returncode or 0  # it may outlive us: no ResourceWarning
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(LEAVE_SECS)
+            # It outlives us where runs go on; Popen would warn of that.
+            self._process.returncode = self._process.returncode or 0
 
     def _send(self, request: Mapping[str, Any], fds: Sequence[int]) -> None:
         for _ in range(2):
