@@ -12,8 +12,7 @@ from typing import Any
 import anyio
 import httpx2
 import uvicorn
-from anyio.abc import Process
-from anyio.streams.buffered import BufferedByteReceiveStream
+from anyio.abc import Process, TaskStatus
 
 from clinvk.gateway.app import build
 from clinvk.gateway.drain import Drain
@@ -79,13 +78,23 @@ async def _mounted(app: App, *, wanted: bool) -> AsyncGenerator[Any]:
         yield beside
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Served:
-    """A gateway process."""
+    """A gateway process. Its log is read as it comes: a full pipe would stop it."""
 
     process: Process
-    url: str
-    errors: BufferedByteReceiveStream
+    url: str = ""
+    log: bytes = b""
+
+    async def follow(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Read the log to its end; started once it says where the server listens, or why it does not."""
+        assert self.process.stderr is not None
+        async for chunk in self.process.stderr:
+            self.log += chunk
+            line, newline, _ = self.log.partition(b"\n")
+            if newline and not self.url:
+                self.url = line.decode().rpartition(" ")[2]
+                task_status.started()
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -97,13 +106,15 @@ async def served(world: World, *flags: str, **environ: str) -> AsyncGenerator[Se
     """A gateway as `clinvk serve` starts it; killed at the end if it still runs."""
     env = {**world.environ, "PYTHONPATH": str(SOURCE), **environ}
     command = (*LAUNCH, "limits.kill_grace_secs=0.1", *flags)
-    async with await anyio.open_process(command, env=env, cwd=world.workdir) as process:
+    async with (
+        await anyio.open_process(command, env=env, cwd=world.workdir) as process,
+        anyio.create_task_group() as group,
+    ):
+        server = Served(process)
         try:
-            assert process.stderr is not None
-            errors = BufferedByteReceiveStream(process.stderr)
-            line = (await errors.receive_until(b"\n", 1 << 16)).decode()
-            assert "listening on " in line, line
-            yield Served(process, line.rpartition(" ")[2].strip(), errors)
+            await group.start(server.follow)
+            assert b"listening on " in server.log, server.log
+            yield server
         finally:
             if process.returncode is None:
                 process.kill()

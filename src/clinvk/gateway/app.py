@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 
 from clinvk.config.settings import ServerConfig
 from clinvk.errors import ClinvkError, Failure
-from clinvk.gateway import answers, anthropic, openai, reading, rest, telemetry
+from clinvk.gateway import answers, anthropic, docs, openai, openapi, reading, rest, telemetry
 from clinvk.gateway.address import Addresses
 from clinvk.gateway.attended import Gone
 from clinvk.gateway.audit import Audit
@@ -36,7 +36,7 @@ from clinvk.web.keys import Keyring
 from clinvk.web.mounting import Mounted
 
 API = "/api/v1"
-PUBLIC = (health.PATH,)
+PUBLIC = (health.PATH, openapi.PATH, *docs.FILES)  # what they tell is in the source
 METHODS = ("GET", "POST", "DELETE")
 REQUEST_HEADERS = (
     "Accept", "Authorization", "Content-Type", "Last-Event-ID", "Prefer", "X-Api-Key", "X-Request-Id",
@@ -125,6 +125,8 @@ def routes(service: Service) -> list[BaseRoute]:
         Route(f"{openai.PATH}/models/{{model:path}}", openai.models(service), methods=["GET"], name="openai_model"),
         Route(f"{anthropic.PATH}/messages", anthropic.endpoint(service), methods=["POST"], name="anthropic_messages"),
         Route(health.PATH, health.endpoint(service.app), methods=["GET"], name="health"),
+        Route(openapi.PATH, openapi.endpoint(), methods=["GET"], name="openapi"),
+        *(Route(path, docs.endpoint(path), methods=["GET"], name=f"docs {path}") for path in docs.FILES),
     ]
 
 
