@@ -37,7 +37,8 @@ Prompt = Annotated[Text, AfterValidator(_not_blank), Field(min_length=1, max_len
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
+    # built when it is first used: a command that needs one of them must not pay for all
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=False, defer_build=True)
 
 
 class PromptOptions(_Request):

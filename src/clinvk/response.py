@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from clinvk.errors import Failure
 from clinvk.events import TokenUsage
@@ -10,7 +10,11 @@ from clinvk.events import TokenUsage
 RunStatus = Literal["completed", "failed", "cancelled", "running", "interrupted"]
 
 
-class PromptResult(BaseModel):
+class _Result(BaseModel):
+    model_config = ConfigDict(defer_build=True)  # as in clinvk.request
+
+
+class PromptResult(_Result):
     """The result of one prompt, alone or inside parallel, chain and compare."""
 
     run_id: str
@@ -40,7 +44,7 @@ class TaskResult(PromptResult):
     name: str | None = None
 
 
-class ParallelResult(BaseModel):
+class ParallelResult(_Result):
     """Results in task order, whatever finished first."""
 
     run_id: str
@@ -62,7 +66,7 @@ class StepResult(PromptResult):
     name: str | None = None
 
 
-class ChainResult(BaseModel):
+class ChainResult(_Result):
     """The steps that ran; `failed_step` is the number of the first that failed."""
 
     run_id: str
@@ -76,7 +80,7 @@ class ChainResult(BaseModel):
     error: Failure | None = None
 
 
-class Ranked(BaseModel):
+class Ranked(_Result):
     """A place in the ranking; 1 is best, by the judge where there is one, else by success, then time."""
 
     place: int
@@ -87,7 +91,7 @@ class Ranked(BaseModel):
     score: float | None = None
 
 
-class Verdict(BaseModel):
+class Verdict(_Result):
     """What the judge said about the anonymised answers."""
 
     judge: str
@@ -97,7 +101,7 @@ class Verdict(BaseModel):
     error: Failure | None = None
 
 
-class CompareResult(BaseModel):
+class CompareResult(_Result):
     """The same prompt on several backends."""
 
     run_id: str
@@ -112,7 +116,7 @@ class CompareResult(BaseModel):
     error: Failure | None = None
 
 
-class DryRunResult(BaseModel):
+class DryRunResult(_Result):
     """What would run; `env` lists names of variables only, secrets in `argv` are redacted."""
 
     dry_run: Literal[True] = True
@@ -125,7 +129,7 @@ class DryRunResult(BaseModel):
     warnings: list[str] = Field(default_factory=list)
 
 
-class SessionSummary(BaseModel):
+class SessionSummary(_Result):
     """The head of a session, as a listing shows it."""
 
     id: str
@@ -144,7 +148,7 @@ class SessionSummary(BaseModel):
     snippet: str | None = None
 
 
-class SessionTurn(BaseModel):
+class SessionTurn(_Result):
     """One turn of a session, prompt and answer cut to what a caller can use."""
 
     number: int
@@ -161,7 +165,7 @@ class SessionTurn(BaseModel):
     error: str | None = None
 
 
-class SessionsResult(BaseModel):
+class SessionsResult(_Result):
     """A page of sessions, or one with a page of its turns (then `session` and `turns` are set)."""
 
     sessions: list[SessionSummary] = Field(default_factory=list[SessionSummary])
@@ -177,7 +181,7 @@ class SessionsResult(BaseModel):
     error: Failure | None = None
 
 
-class SessionEditResult(BaseModel):
+class SessionEditResult(_Result):
     """The session after the change; `deleted` when it is gone."""
 
     action: str
@@ -186,7 +190,7 @@ class SessionEditResult(BaseModel):
     error: Failure | None = None
 
 
-class RunSummary(BaseModel):
+class RunSummary(_Result):
     """One run as a listing shows it."""
 
     run_id: str
@@ -203,7 +207,7 @@ class RunSummary(BaseModel):
     error_code: str | None = None
 
 
-class RunsResult(BaseModel):
+class RunsResult(_Result):
     """A page of runs; or a run's `result` with its newest events; or a piece of its output."""
 
     runs: list[RunSummary] | None = None
@@ -221,7 +225,7 @@ class RunsResult(BaseModel):
     error: Failure | None = None
 
 
-class CancelResult(BaseModel):
+class CancelResult(_Result):
     """What became of a run that was asked to stop; `already_ended` when there was nothing to stop."""
 
     run_id: str
@@ -230,7 +234,7 @@ class CancelResult(BaseModel):
     error: Failure | None = None
 
 
-class BackendInfo(BaseModel):
+class BackendInfo(_Result):
     """One backend on this machine: what is installed, and what it can enforce."""
 
     name: str
@@ -253,7 +257,7 @@ class BackendInfo(BaseModel):
     hint: str | None = None
 
 
-class BackendsResult(BaseModel):
+class BackendsResult(_Result):
     """Every backend, and the limits under which runs are admitted."""
 
     backends: list[BackendInfo]

@@ -49,3 +49,23 @@ def test_no_command_but_the_server_and_the_demo_imports_the_sdk(words: tuple[str
 
 def test_the_names_in_the_help_of_install_are_those_of_the_clients() -> None:
     assert tuple(clients.CLIENTS) == install.CHOICES
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-b", "offline", "hello"),
+        ("compare", "-b", "offline", "hello"),
+        ("sessions", "list"),
+        ("runs", "list"),
+        ("keys", "list"),
+        ("install", "codex", "--print"),
+        ("completion", "bash"),
+    ],
+)
+def test_nor_does_any_other_that_works_here(words: tuple[str, ...]) -> None:
+    assert "mcp" not in imported(*words)
+
+
+def test_listing_sessions_starts_no_event_loop_and_draws_no_table_for_a_program() -> None:
+    assert imported("sessions", "list").isdisjoint({"asyncio", "rich", "argcomplete"})

@@ -2,7 +2,7 @@
 
 import sys
 
-from clinvk.cli import tables
+from clinvk.cli import listing
 from clinvk.cli.sources import confused
 from clinvk.errors import ClinvkError
 from clinvk.sessions.model import Session, SessionFilter
@@ -17,11 +17,13 @@ def session(app: App, folder: str) -> str:
     from rich.console import Console
     from rich.prompt import IntPrompt
 
+    from clinvk.cli import tables
+
     found = _newest(app, SessionFilter(workdir=folder)) or _newest(app, SessionFilter())
     if not found:
         raise ClinvkError("session_not_found", "there is no session yet", hint='begin one: clinvk "what to do"')
     console = Console(stderr=True)
-    console.print(tables.sessions([summary(app, each) for each in found], numbered=True))
+    console.print(tables.drawn(listing.sessions([summary(app, each) for each in found], numbered=True)))
     choices = [str(number) for number in range(1, len(found) + 1)]
     try:
         number = IntPrompt.ask("which one", choices=choices, default=1, console=console)

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from clinvk.cli import tables, terminal
 from clinvk.cli.call import Call
+from clinvk.cli.listing import STATUS, Listing
 from clinvk.cli.progress import doing, elapsed
 from clinvk.cli.views import ProgressView, Result
 from clinvk.config.cascade import Loaded
@@ -102,16 +103,9 @@ class TableView(ProgressView):
         self.erase()
 
     def _table(self) -> Table:
-        table = tables.made(["#", "NAME", "BACKEND", "STATUS", "TIME"], "NOW")
+        listing = Listing(("#", "NAME", "BACKEND", STATUS, "TIME", "NOW"))
         for number, row in enumerate(self._rows, 1):
             took = row.seconds()
-            newest = row.doing or row.text
-            table.add_row(
-                str(number),
-                tables.cell(row.name),
-                tables.cell(row.backend),
-                tables.state(row.status),
-                "" if took is None else elapsed(took),
-                tables.cell(newest),
-            )
-        return table
+            time_ = "" if took is None else elapsed(took)
+            listing.add(str(number), row.name, row.backend, row.status, time_, row.doing or row.text)
+        return tables.drawn(listing)

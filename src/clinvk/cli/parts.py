@@ -1,6 +1,8 @@
 """Shows the results of parallel, chain and compare, part by part, each answer in full."""
 
-from clinvk.cli import results
+import sys
+
+from clinvk.cli import listing, results, terminal
 from clinvk.cli.call import Call
 from clinvk.cli.views import whole
 from clinvk.config.cascade import Loaded
@@ -51,10 +53,12 @@ def say(call: Call, loaded: Loaded, app: App, result: Parts) -> None:
 
 def _beside(call: Call, loaded: Loaded, app: App, result: CompareResult) -> bool:
     """Put the answers side by side, if there is a terminal that is wide enough for them."""
+    if not terminal.is_terminal(sys.stdout, call.environ):
+        return False
     from clinvk.cli import tables
 
     screen = tables.screen(loaded, call.environ)
-    if not screen.is_terminal or screen.width // max(1, len(result.results)) < tables.COLUMN_WIDTH:
+    if screen.width // max(1, len(result.results)) < tables.COLUMN_WIDTH:
         return False
     answers = [(heading(part), "".join(whole(app, part))) for part in result.results]
     screen.print(tables.side_by_side(answers))
@@ -81,10 +85,8 @@ def heading(part: PromptResult) -> str:
 
 
 def _compared(call: Call, loaded: Loaded, result: CompareResult) -> None:
-    from clinvk.cli import tables
-
-    if result.ranking or result.results:
-        tables.screen(loaded, call.environ).print(tables.ranking(result))
+    if result.results:
+        listing.say(call, loaded, listing.ranking(result))
     if result.verdict is not None:
         call.console.text(_verdict(result.verdict))
 

@@ -79,7 +79,7 @@ def run(call: Call) -> int:
 
 
 def _list(call: Call, loaded: "Loaded", app: "App") -> int:
-    from clinvk.cli import following, tables
+    from clinvk.cli import following, listing
     from clinvk.cli.asking import folder
 
     args = vars(call.args)
@@ -91,7 +91,7 @@ def _list(call: Call, loaded: "Loaded", app: "App") -> int:
         call.console.document(following.document(result))
         return exits.OK
     if found:
-        tables.screen(loaded, call.environ).print(tables.runs(found))
+        listing.say(call, loaded, listing.runs(found))
     shown, total = (args["offset"] or 0) + len(found), result.total or 0
     if not total:
         call.console.note("no runs")

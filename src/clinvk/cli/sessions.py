@@ -88,8 +88,6 @@ def run(call: Call) -> int:
 
 
 def _read(call: Call, loaded: "Loaded", app: "App") -> int:
-    import anyio
-
     from clinvk.cli.asking import folder
     from clinvk.request import SessionsRequest
     from clinvk.tools import sessions as operations
@@ -104,7 +102,7 @@ def _read(call: Call, loaded: "Loaded", app: "App") -> int:
         **{name: args.get(name) for name in ("backend", "tag", "status", "limit", "offset")},
     }
     given = {name: value for name, value in asked.items() if value is not None}
-    result = anyio.run(operations.sessions, app, validated(SessionsRequest, given, hint="see clinvk sessions --help"))
+    result = operations.read(app, validated(SessionsRequest, given, hint="see clinvk sessions --help"))
     if call.wants_json():
         document = result.model_dump(mode="json")
         call.console.document({name: value for name, value in document.items() if value is not None})
@@ -118,10 +116,10 @@ def _read(call: Call, loaded: "Loaded", app: "App") -> int:
 
 
 def _say_page(call: Call, loaded: "Loaded", result: "SessionsResult") -> None:
-    from clinvk.cli import tables
+    from clinvk.cli import listing
 
     if result.sessions:
-        tables.screen(loaded, call.environ).print(tables.sessions(result.sessions))
+        listing.say(call, loaded, listing.sessions(result.sessions))
     shown = result.offset + len(result.sessions)
     if not result.total:
         call.console.note("no sessions")
@@ -171,8 +169,6 @@ def _turn(turn: "SessionTurn") -> str:
 
 
 def _edit(call: Call, app: "App") -> int:
-    import anyio
-
     from clinvk.request import SessionEditRequest
     from clinvk.tools import sessions as operations
     from clinvk.tools.faults import validated
@@ -181,7 +177,7 @@ def _edit(call: Call, app: "App") -> int:
     given = {"action": args["action"], "session_id": args["id"]}
     given |= {name: args[name] for name in ("tags", "title") if name in args}
     request = validated(SessionEditRequest, given, hint="see clinvk sessions --help")
-    session = anyio.run(operations.session_edit, app, request).session
+    session = operations.edit(app, request).session
     assert session is not None
     if call.wants_json():
         call.console.document(session.model_dump(mode="json"))

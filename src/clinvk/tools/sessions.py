@@ -16,10 +16,11 @@ TURN_CHARS = 4_000  # of a prompt and of an answer, when a session is shown; the
 
 async def sessions(app: App, request: SessionsRequest) -> SessionsResult:
     """A page of the list, a search, or one session with a page of turns. Raises ClinvkError(session_not_found)."""
-    return await anyio.to_thread.run_sync(_read, app, request)
+    return await anyio.to_thread.run_sync(read, app, request)
 
 
-def _read(app: App, request: SessionsRequest) -> SessionsResult:
+def read(app: App, request: SessionsRequest) -> SessionsResult:
+    """The same for who has nothing else to do meanwhile."""
     match request.action:
         case "list":
             return _list(app, request)
@@ -135,10 +136,11 @@ def _cut(text: str) -> str:
 
 async def session_edit(app: App, request: SessionEditRequest) -> SessionEditResult:
     """Fork, tag, untag, rename or delete one session. Raises ClinvkError(session_not_found, session_busy)."""
-    return await anyio.to_thread.run_sync(_edit, app, request)
+    return await anyio.to_thread.run_sync(edit, app, request)
 
 
-def _edit(app: App, request: SessionEditRequest) -> SessionEditResult:
+def edit(app: App, request: SessionEditRequest) -> SessionEditResult:
+    """The same for who has nothing else to do meanwhile."""
     session_id = app.sessions.resolve(request.session_id)
     if request.action in ("tag", "untag") and not request.tags:
         raise ClinvkError(
