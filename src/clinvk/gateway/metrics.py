@@ -101,7 +101,7 @@ class Metrics:
         if live.record.kind == "prompt":
             live.listeners.add(_Clock(self, live.record.backend).hear)
 
-    def started(self, backend: str, waited: float) -> None:
+    def started(self, waited: float) -> None:
         """A run got its turn."""
         self._queue_wait.observe(waited)
 
@@ -154,7 +154,7 @@ class _Clock:
         match event:
             case RunStarted():
                 self._started = time.monotonic()
-                self._metrics.started(self._backend, self._started - self._recorded)
+                self._metrics.started(self._started - self._recorded)
             case TextDelta() | ToolStarted() if self._started is not None and not self._spoke:
                 self._spoke = True
                 self._metrics.spoke(self._backend, time.monotonic() - self._started)

@@ -217,12 +217,6 @@ class SessionStore:
         total = self._present(session_id).turn_count
         return turnlog.page(self._heads.turns_path(session_id), offset, limit, total)
 
-    def last_turns(self, session_id: str, count: int) -> list[TurnRecord]:
-        """The newest turns, oldest of them first."""
-        self._present(session_id)
-        newest = turnlog.newest(self._heads.turns_path(session_id))
-        return [turn for _, turn in zip(range(count), newest, strict=False)][::-1]
-
     def transcript(self, session_id: str, max_chars: int) -> list[tuple[str, str]]:
         """Prompts and outputs, newest last, as many whole turns as fit; a newest turn that does not fit is cut."""
         self._present(session_id)
