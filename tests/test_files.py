@@ -1,13 +1,15 @@
 """Files as clinvk keeps them."""
 
 import errno
+import fcntl
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from clinvk.errors import ClinvkError
-from clinvk.files import private_folder, reading, write_whole, writing
+from clinvk.files import is_held, private_folder, reading, taken, write_whole, writing
 
 
 def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -60,3 +62,29 @@ def test_an_error_of_the_system_names_the_path_and_what_to_do(tmp_path: Path) ->
     assert full.value.failure.details == {"path": str(file), "errno": errno.ENOSPC}
     assert {error.value.failure.code for error in (unwritten, unread, full)} == {"internal"}
     assert all("CLINVK_HOME" in str(error.value.failure.hint) for error in (unwritten, unread, full))
+
+
+def test_a_lock_is_had_by_one_and_seen_by_all_until_it_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert not is_held(path)
+    first, second = (os.open(path, os.O_RDWR | os.O_CREAT) for _ in range(2))
+    assert not is_held(path)
+    assert (taken(first), taken(second), is_held(path)) == (True, False, True)
+    os.close(first)
+    assert not is_held(path)
+    assert taken(second)
+    os.close(second)
+
+
+def test_who_only_looks_does_not_keep_a_lock_from_anybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lock"
+    looker, taker = (os.open(path, os.O_RDWR | os.O_CREAT) for _ in range(2))
+    fcntl.flock(looker, fcntl.LOCK_SH)
+
+    def let_go(_secs: float) -> None:
+        fcntl.flock(looker, fcntl.LOCK_UN)
+
+    monkeypatch.setattr(time, "sleep", let_go)
+    assert taken(taker)
+    os.close(looker)
+    os.close(taker)

@@ -1,7 +1,12 @@
-"""Files as clinvk keeps them: private to the user, whole or not there at all, and errors that name the path."""
+"""Files as clinvk keeps them: private to the user, whole or not there at all, and errors that name the path.
 
+Locks are the kernel's (flock), on files of their own that are never unlinked; they are gone with their holder.
+"""
+
+import fcntl
 import os
 import secrets
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,6 +14,9 @@ from pathlib import Path
 from clinvk.errors import ClinvkError
 
 TEMPORARY_SUFFIX = ".tmp"
+# `is_held` holds a shared lock for a few microseconds; a taker that meets it looks again before it gives up.
+TAKE_TRIES = 5
+TAKE_PAUSE_SECS = 0.002
 
 
 @contextmanager
@@ -92,6 +100,33 @@ def append_line(path: Path, line: bytes) -> int:
         finally:
             os.close(fd)
     return size + len(data)
+
+
+def taken(lock: int) -> bool:
+    """Take the lock of an open file, now or not at all."""
+    for attempt in range(TAKE_TRIES):
+        if attempt:
+            time.sleep(TAKE_PAUSE_SECS)
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    return False
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds the lock of a file; not when there is none."""
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        # a shared lock, so that two who look at once do not take each other for the holder
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def _failed(what: str, path: Path, error: OSError, hint: str) -> ClinvkError:

@@ -14,9 +14,7 @@ A run is running exactly when it has no result and its lock is held.
 import fcntl
 import json
 import os
-import secrets
 import shutil
-import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,13 +23,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clinvk.errors import ClinvkError
-from clinvk.files import private, write_whole, writing
+from clinvk.files import is_held, private, taken, write_whole, writing
 
 RunKind = Literal["prompt", "parallel", "chain", "compare"]
 Mark = Literal["handed", "read", "cancel"]
 STATUSES = ("completed", "failed", "cancelled", "interrupted")  # of a run that has ended
-LOCK_TRIES = 10
-LOCK_PAUSE_SECS = 0.002
 
 
 class RunRecord(BaseModel):
@@ -63,18 +59,6 @@ class RunState(BaseModel):
     status: Literal["completed", "failed", "cancelled", "running", "interrupted", "unsettled"]
     unread: bool
     result: dict[str, Any] | None = None
-
-
-def _taken(lock: int) -> bool:
-    """Take a lock that may be held for an instant by somebody who only looks (`is_driven`)."""
-    for _ in range(LOCK_TRIES):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(LOCK_PAUSE_SECS)
-        else:
-            return True
-    return False
 
 
 class RunStore:
@@ -120,24 +104,13 @@ class RunStore:
         with writing(self.path(run_id)):
             lock = os.open(self.path(run_id) / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            yield lock if _taken(lock) else None
+            yield lock if taken(lock) else None
         finally:
             os.close(lock)
 
     def is_driven(self, run_id: str) -> bool:
         """Whether some living process drives the run."""
-        try:
-            lock = os.open(self.path(run_id) / "run.lock", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            # a shared lock, so that two readers asking at once do not take each other for the driver
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(lock)
-        return False
+        return is_held(self.path(run_id) / "run.lock")
 
     def mark(self, run_id: str, mark: Mark) -> None:
         """Set a mark; setting it again changes nothing."""

@@ -13,14 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from clinvk.errors import ClinvkError
-from clinvk.files import private_folder, writing
+from clinvk.files import is_held, private_folder, taken, writing
 
 HEAD_LOCKS = 64
 HEAD_LOCK_SECS = 10.0  # holders need about a millisecond; only a stopped process or a dead disk takes this long
 HEAD_LOCK_POLL_SECS = 0.002
-# `is_running` holds a shared lock for a few microseconds; a taker that meets it looks again before it gives up.
-TURN_LOCK_TRIES = 4
-TURN_LOCK_PAUSE_SECS = 0.002
 
 _TURN_PREFIX = "turn-"
 _SUFFIX = ".lock"
@@ -65,7 +62,7 @@ class Locks:
         with writing(path):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if not _taken(fd):
+            if not taken(fd):
                 raise _busy(session_id, os.pread(fd, 200, 0).decode("utf-8", "replace").strip())
             with suppress(OSError):  # only a courtesy to whoever finds the session busy
                 os.ftruncate(fd, 0)
@@ -76,17 +73,7 @@ class Locks:
 
     def is_running(self, session_id: str) -> bool:
         """Whether a run holds the turn lock now."""
-        try:
-            fd = os.open(self._turn_path(session_id), os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
+        return is_held(self._turn_path(session_id))
 
     def ever_run(self) -> list[str]:
         """The ids of all sessions whose turn lock was ever taken."""
@@ -113,16 +100,6 @@ def _taken_in_time(fd: int) -> bool:
         if time.monotonic() > give_up:
             return False
         time.sleep(HEAD_LOCK_POLL_SECS)
-
-
-def _taken(fd: int) -> bool:
-    for attempt in range(TURN_LOCK_TRIES):
-        if attempt:
-            time.sleep(TURN_LOCK_PAUSE_SECS)
-        with suppress(BlockingIOError):
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-    return False
 
 
 def _busy(session_id: str, run_id: str) -> ClinvkError:

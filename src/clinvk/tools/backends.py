@@ -9,10 +9,10 @@ import anyio
 from clinvk.backends import registry
 from clinvk.backends.base import Backend, Installation
 from clinvk.errors import ClinvkError
-from clinvk.executor.process import Launch, Limits
 from clinvk.files import private_folder, write_whole
 from clinvk.response import BackendInfo, BackendsResult
 from clinvk.tools.app import App
+from clinvk.tools.brief import said
 from clinvk.tools.prepare import child_environment
 
 VERSION_SECS = 30.0  # gemini needs 3 s on an idle machine, 7 s were seen on a busy one
@@ -121,18 +121,8 @@ def _read(cache: Path) -> dict[str, str]:
 async def _ask(app: App, backend: Backend, found: Installation) -> str | None:
     with TemporaryDirectory(prefix="clinvk-") as scratch:
         folder = Path(scratch)
-        (folder / "stdin").touch()
-        launch = Launch(
-            folder=folder,
-            argv=[*found.program, "--version"],
-            env=environment_of(app, backend),
-            cwd=folder,
-            stdin=folder / "stdin",
-            limits=Limits(timeout_secs=VERSION_SECS, stall_secs=0, max_output_bytes=1 << 20, grace_secs=0.5),
-        )
-        async with app.executor.keeper.running(launch) as process:
-            while process.ending is None:
-                await process.news()
-        if process.ending.reason != "exited" or process.ending.exit_code != 0:
-            return None
-        return backend.parse_version((folder / "stdout").read_text(encoding="utf-8", errors="replace"))
+        argv, env = [*found.program, "--version"], environment_of(app, backend)
+        told = await said(app, argv, env, folder=folder, cwd=folder, timeout_secs=VERSION_SECS)
+    if told.ending.reason != "exited" or told.ending.exit_code != 0:
+        return None
+    return backend.parse_version(told.stdout.decode("utf-8", "replace"))

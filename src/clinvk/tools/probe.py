@@ -16,10 +16,10 @@ from clinvk.backends import locate
 from clinvk.backends.base import Backend, Command, Installation, Option, Turn
 from clinvk.errors import ClinvkError, Failure
 from clinvk.events import Ending
-from clinvk.executor.process import Launch, Limits
 from clinvk.files import write_whole
 from clinvk.request import SandboxMode
 from clinvk.tools.app import App
+from clinvk.tools.brief import said
 
 PROBE_SECS = 20.0  # gemini needs 2 s; a CLI that waits for something must not hold up the rest
 OLDEST_NODE = 20  # of Gemini CLI; the other CLIs are native programs
@@ -48,8 +48,9 @@ async def node_version(app: App, found: Installation) -> tuple[str, int] | None:
     argv = [found.program[0]] if len(found.program) > 1 else ["/usr/bin/env", "node"]
     with TemporaryDirectory(prefix="clinvk-") as scratch:
         folder = Path(scratch)
-        _, stdout, _ = await _output(app, [*argv, "--version"], {"PATH": path, "HOME": scratch}, folder, folder)
-    told = re.match(r"v(\d+)\.\S+", stdout.decode("utf-8", "replace"))
+        argv, env = [*argv, "--version"], {"PATH": path, "HOME": scratch}
+        version = await said(app, argv, env, folder=folder, cwd=folder, timeout_secs=PROBE_SECS)
+    told = re.match(r"v(\d+)\.\S+", version.stdout.decode("utf-8", "replace"))
     return (told[0], int(told[1])) if told else ("not found", 0)
 
 
@@ -96,23 +97,11 @@ async def _tried(app: App, backend: Backend, turn: Turn, command: Command, folde
         write_whole(file, data)
     path = locate.search_path(app.environ, app.user_home)
     env = {"PATH": path, "LANG": "C.UTF-8", **command.env, "HOME": str(home)}
-    ending, stdout, stderr = await _output(app, command.argv, env, folder, command.cwd)
+    told = await said(app, command.argv, env, folder=folder, cwd=command.cwd, timeout_secs=PROBE_SECS)
     reader = backend.reader(turn)
-    for line in stdout.splitlines():
+    for line in told.stdout.splitlines():
         reader.feed(line)
-    tail = stderr.decode("utf-8", "replace")
-    failure = reader.outcome(Ending(reason=ending.reason, exit_code=ending.exit_code, stderr_tail=tail)).failure
+    tail = told.stderr.decode("utf-8", "replace")
+    ending = Ending(reason=told.ending.reason, exit_code=told.ending.exit_code, stderr_tail=tail)
+    failure = reader.outcome(ending).failure
     return failure if failure is not None and failure.code in ("backend_changed", "spawn_failed") else None
-
-
-async def _output(
-    app: App, argv: list[str] | tuple[str, ...], env: dict[str, str], folder: Path, cwd: Path
-) -> tuple[Ending, bytes, bytes]:
-    """How a short command ended and what it wrote; it reads nothing."""
-    (folder / "stdin").touch()
-    limits = Limits(timeout_secs=PROBE_SECS, stall_secs=0, max_output_bytes=1 << 20, grace_secs=0.5)
-    launch = Launch(folder=folder, argv=argv, env=env, cwd=cwd, stdin=folder / "stdin", limits=limits)
-    async with app.executor.keeper.running(launch) as process:
-        while process.ending is None:
-            await process.news()
-    return process.ending, (folder / "stdout").read_bytes(), (folder / "stderr").read_bytes()
