@@ -1,12 +1,13 @@
 """Carries out parallel, chain and compare: a live table on a terminal, every answer at the end."""
 
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from clinvk.cli import asking, driving, outputs, parts, results
+from clinvk.cli import asking, driving, outputs, parts, results, terminal
 from clinvk.cli.call import Call
-from clinvk.cli.live import Row, TableView
 from clinvk.cli.parts import Parts
+from clinvk.cli.progress import Row
 from clinvk.cli.views import EventsView, ProgressView
 from clinvk.config.cascade import Loaded
 from clinvk.request import PromptOptions, PromptRequest
@@ -44,7 +45,11 @@ def carry_out(call: Call, loaded: Loaded, rows: Sequence[Row], operation: Operat
 def _view(call: Call, loaded: Loaded, rows: Sequence[Row]) -> driving.View[Parts]:
     if call.format == "stream-json":
         return EventsView(call, loaded)
-    return TableView(call, loaded, rows) if rows else ProgressView(call, loaded)
+    if not terminal.is_terminal(sys.stderr, call.environ) or call.console.quiet:
+        return ProgressView(call, loaded)
+    from clinvk.cli.live import TableView
+
+    return TableView(call, loaded, rows)
 
 
 def dry(call: Call, loaded: Loaded, wanted: Sequence[PromptOptions]) -> int:

@@ -12,7 +12,7 @@ Run the prompts of a JSON or YAML file one after another. {{previous}} in a prom
 {{steps.NAME}} for that of the step with this name. On a terminal a table shows how far it is. The flags below are for
 steps that do not say it themselves.
 """
-_EPILOG = """\
+EPILOG = """\
 a file (docs/cli.md has all keys; a bare list of steps will do as well):
   steps:
     - {name: plan, backend: claude, prompt: "Plan how to speed up the tests.", sandbox_mode: read-only}
@@ -23,7 +23,7 @@ a file (docs/cli.md has all keys; a bare list of steps will do as well):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its flags."""
     parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
+    parser.epilog = EPILOG
     add_file_flags(parser)
     parser.add_argument("--keep-going", action="store_true", help="go on after a step that failed")
     parser.add_argument(
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(call: Call) -> int:
     """Run them."""
     from clinvk.cli import batch, taskfile
-    from clinvk.cli.live import Row
+    from clinvk.cli.progress import Row
     from clinvk.request import ChainRequest, Text
     from clinvk.tools import chain
 

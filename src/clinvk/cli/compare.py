@@ -41,7 +41,7 @@ def run(call: Call) -> int:
     """Compare them."""
     from clinvk.cli import batch, sources
     from clinvk.cli.asking import UNTIL_THE_END
-    from clinvk.cli.live import Row
+    from clinvk.cli.progress import Row
     from clinvk.request import CompareRequest, PromptOptions
     from clinvk.tools import compare
     from clinvk.tools.app import at_rest

@@ -56,7 +56,8 @@ class View(Protocol[Shown]):
 class _Stop:
     """Ends what goes on: first the runs, whose partial results are still shown; then, when asked again, everything."""
 
-    def __init__(self) -> None:
+    def __init__(self, leave: Callable[[], None]) -> None:
+        self._leave = leave
         self.app: App | None = None
         self.working = anyio.CancelScope()
         self.asked = False
@@ -75,6 +76,7 @@ class _Stop:
             task_status.started()
             async for _ in signals:
                 if self.asked:
+                    self._leave()
                     os._exit(exits.CANCELLED)  # its keeper ends what still runs
                 self.asked = True
                 self.runs()
@@ -97,7 +99,7 @@ def driven(
 async def _driven(
     call: Call, loaded: Loaded, operation: Callable[[App, Caller], Awaitable[Result]], view: View[Result]
 ) -> Result | ClinvkError | None:
-    stop = _Stop()
+    stop = _Stop(view.leave)
     outcome: Result | ClinvkError | None = None
     async with anyio.create_task_group() as tasks:
         await tasks.start(stop.on_signal)

@@ -2,32 +2,19 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from clinvk.cli import results, terminal
 from clinvk.cli.call import Call
 from clinvk.cli.console import columns
+from clinvk.cli.rows import STATUS, Listing
 from clinvk.response import CompareResult, RunSummary, SessionSummary
 
 if TYPE_CHECKING:
     from clinvk.config.cascade import Loaded
 
-STATUS = "STATUS"  # this column is coloured
 LAST = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """Headings and rows; the last column gives way where there is not enough room."""
-
-    headings: tuple[str, ...]
-    rows: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]])
-
-    def add(self, *cells: str) -> None:
-        """Add a row; what others wrote takes one line and moves no cursor."""
-        self.rows.append(tuple(" ".join(terminal.printable(cell).split()) for cell in cells))
 
 
 def say(call: Call, loaded: "Loaded", listing: Listing) -> None:

@@ -1,9 +1,7 @@
 """The table of a batch on a terminal while it runs: one line per part."""
 
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rich.console import Console
 from rich.live import Live
@@ -11,48 +9,12 @@ from rich.table import Table
 
 from clinvk.cli import tables, terminal
 from clinvk.cli.call import Call
-from clinvk.cli.listing import STATUS, Listing
-from clinvk.cli.progress import doing, elapsed
+from clinvk.cli.progress import Row, elapsed
+from clinvk.cli.rows import STATUS, Listing
 from clinvk.cli.views import ProgressView, Result
 from clinvk.config.cascade import Loaded
-from clinvk.events import Event, RunFinished, RunStarted, TextDelta
+from clinvk.events import Event
 from clinvk.tools.app import App
-
-NEWEST_CHARS = 200
-
-
-@dataclass(slots=True)
-class Row:
-    """One part, as it is known so far."""
-
-    name: str
-    backend: str
-    status: str = "waiting"
-    doing: str = ""
-    text: str = ""
-    began: float | None = None
-    took: float | None = None
-
-    def follow(self, backend: str, event: Event) -> None:
-        """Take in an event."""
-        self.backend = backend or self.backend
-        match event:
-            case RunStarted():
-                self.began, self.status = time.monotonic(), "running"
-            case RunFinished():
-                self.took, self.doing, self.text = self.seconds(), "", ""
-                self.status = event.error.code if event.error else event.status
-            case TextDelta():
-                self.doing, self.text = "", (self.text + event.text)[-NEWEST_CHARS:]
-            case _:
-                now = doing(event)
-                self.doing = self.doing if now is None else now
-
-    def seconds(self) -> float | None:
-        """How long it has taken."""
-        if self.took is not None or self.began is None:
-            return self.took
-        return time.monotonic() - self.began
 
 
 class TableView(ProgressView):
@@ -63,7 +25,6 @@ class TableView(ProgressView):
         self._rows = list(rows)
         self._of_run: dict[str, Row] = {}
         self._live: Live | None = None
-        self._watched = terminal.is_terminal(sys.stderr, call.environ) and not call.console.quiet
         self._colour = terminal.colour(loaded, call.environ)
 
     def hear(self, run_id: str, backend: str, event: Event) -> None:
@@ -82,9 +43,7 @@ class TableView(ProgressView):
         return self._of_run.setdefault(run_id, self._rows[position - 1])
 
     def draw(self) -> None:
-        """Show the table, if there is a terminal."""
-        if not self._watched:
-            return
+        """Show the table."""
         if self._live is None:
             console = Console(file=sys.stderr, no_color=not self._colour, highlight=False, markup=False, emoji=False)
             self._live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False)

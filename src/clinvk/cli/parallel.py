@@ -12,7 +12,7 @@ _DESCRIPTION = """\
 Run the prompts of a JSON or YAML file at once, on the same or on different agent CLIs; answers come in the order of the
 file. On a terminal a table shows what each of them does. The flags below are for tasks that do not say it themselves.
 """
-_EPILOG = """\
+EPILOG = """\
 a file (docs/cli.md has all keys; a bare list of tasks will do as well):
   max_parallel: 3
   tasks:
@@ -24,7 +24,7 @@ a file (docs/cli.md has all keys; a bare list of tasks will do as well):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its flags."""
     parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
+    parser.epilog = EPILOG
     add_file_flags(parser)
     parser.add_argument(
         "--max-parallel", type=int, metavar="N", help="most tasks at once (default: parallel.max_workers)"
@@ -66,7 +66,7 @@ def defaults(call: Call) -> dict[str, Any]:
 def run(call: Call) -> int:
     """Run them."""
     from clinvk.cli import batch, taskfile
-    from clinvk.cli.live import Row
+    from clinvk.cli.progress import Row
     from clinvk.request import ParallelRequest, Text
     from clinvk.tools import parallel
 

@@ -1,7 +1,8 @@
-"""The line of progress on a terminal: backend, elapsed time, and what the run does now."""
+"""What a run does now, in a line for a terminal: backend, elapsed time, tool."""
 
 import sys
 import time
+from dataclasses import dataclass
 from typing import assert_never
 
 from clinvk.cli import terminal
@@ -22,6 +23,7 @@ from clinvk.events import (
     Warned,
 )
 
+NEWEST_CHARS = 200  # of what a run says
 TICK_SECS = 0.2  # how often what is on the screen is looked at
 
 
@@ -97,3 +99,37 @@ class ProgressLine:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
             self._drawn = ""
+
+
+@dataclass(slots=True)
+class Row:
+    """One part, as it is known so far."""
+
+    name: str
+    backend: str
+    status: str = "waiting"
+    doing: str = ""
+    text: str = ""
+    began: float | None = None
+    took: float | None = None
+
+    def follow(self, backend: str, event: Event) -> None:
+        """Take in an event."""
+        self.backend = backend or self.backend
+        match event:
+            case RunStarted():
+                self.began, self.status = time.monotonic(), "running"
+            case RunFinished():
+                self.took, self.doing, self.text = self.seconds(), "", ""
+                self.status = event.error.code if event.error else event.status
+            case TextDelta():
+                self.doing, self.text = "", (self.text + event.text)[-NEWEST_CHARS:]
+            case _:
+                now = doing(event)
+                self.doing = self.doing if now is None else now
+
+    def seconds(self) -> float | None:
+        """How long it has taken."""
+        if self.took is not None or self.began is None:
+            return self.took
+        return time.monotonic() - self.began

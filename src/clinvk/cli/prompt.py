@@ -25,7 +25,7 @@ result is written, with -o stream-json every event of the run, one per line.
 Without PROMPT, or with - for it, the prompt is read from standard input; --stdin puts standard input after PROMPT.
 Ctrl-C stops the run and everything it started; what there is of the answer is kept and shown.
 """
-_EPILOG = """\
+EPILOG = """\
 examples:
   clinvk "why does the test fail?"                      the default backend, in this folder
   clinvk -b codex --sandbox-mode read-only "review it"   nothing is changed
@@ -47,7 +47,7 @@ def add_main_flags(parser: argparse.ArgumentParser) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Every field of a prompt."""
     parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
+    parser.epilog = EPILOG
     parser.add_argument("words", nargs="*", metavar="PROMPT", help="what to do; quote it")
     add_main_flags(parser)
     parser.add_argument("-s", "--session", metavar="ID", help="go on in this session (a unique beginning will do)")

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clinvk.cli import terminal
-from clinvk.cli.listing import STATUS, Listing
+from clinvk.cli.rows import STATUS, Listing
 
 if TYPE_CHECKING:
     from clinvk.config.cascade import Loaded
