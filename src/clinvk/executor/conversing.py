@@ -36,8 +36,9 @@ async def conversing(stdin: Stdin, first: bytes, reading: Reading, live: LiveRun
         async def answer(question: Question) -> None:
             async with anyio.create_task_group() as waiting:
                 waiting.start_soon(excuse)
-                allowed = await question.decision()
+                await question.decision()
                 waiting.cancel_scope.cancel()
+            allowed = question.allowed
             live.questions.pop(question.question_id, None)
             reading.take([ApprovalAnswered(question.question_id, allowed, question.reason)])
             await stdin.write(reader.reply(question.question_id, allowed=allowed, reason=question.reason))

@@ -26,9 +26,8 @@ class Question:
             self.allowed, self.reason = allowed, reason
             self.answered.set()
 
-    async def decision(self) -> bool:
+    async def decision(self) -> None:
         """Wait for the answer; no answer in time is a refusal."""
         with anyio.move_on_after(ANSWER_SECS):
             await self.answered.wait()
         self.answer(allowed=False, reason=f"nobody answered within {ANSWER_SECS:g} s")
-        return self.allowed
