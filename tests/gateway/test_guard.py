@@ -345,6 +345,14 @@ async def test_prompts_are_in_the_audit_log_only_when_switched_on(world: World) 
     assert audit(world)[0]["prompts"] == ["one", "two"]
 
 
+async def test_the_audit_log_says_who_called_through_mcp(world: World) -> None:
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    async with gateway(world, environ=KEYS, mcp=True) as server:
+        await server.post("/mcp", call, **{"X-Api-Key": "second-key", "Accept": "application/json, text/event-stream"})
+    [line] = audit(world)
+    assert (line["who"], line["route"], line["operation"]) == ("key 2", "POST /mcp", "mcp")
+
+
 async def test_a_bug_met_by_one_request_is_answered_and_ends_nothing_else(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

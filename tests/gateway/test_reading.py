@@ -2,6 +2,7 @@ import anyio
 import httpx2
 import pytest
 
+from clinvk.gateway import replay
 from fakes import agent
 from fakes.world import PATIENCE_SECS, World
 from gateway_fakes.server import Gateway, Json, events, gateway
@@ -113,7 +114,8 @@ async def test_a_reader_resumes_after_the_last_event_it_has(world: World) -> Non
     assert (status, nothing) == (204, [])  # which is how an EventSource is told to stop
 
 
-async def test_events_of_a_running_run_come_as_they_happen(world: World) -> None:
+async def test_events_of_a_running_run_come_as_they_happen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "HEARTBEAT_SECS", 3600)  # which must not be what ends the wait for the last event
     gate = world.fifo("gate")
     asked = agent.prompt({"say": "first"}, {"wait": str(gate)}, {"say": " second"})
     async with gateway(world) as server:

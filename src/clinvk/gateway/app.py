@@ -87,6 +87,8 @@ def build(
     audit = Audit(app.home, prompts=config.audit_prompts)
 
     def audited(seen: telemetry.Seen) -> None:
+        if mounted and (seen.method, seen.route) == ("POST", mounted.path):
+            seen.trail.operation = "mcp"  # what is called, the protocol below knows; its runs have records of their own
         if seen.trail.operation or seen.status in (401, 403, 421, 429):
             audit.note(
                 seen.trail,

@@ -130,7 +130,7 @@ class Replay:
             news[0].set()
 
         async def stir() -> bool:
-            if live is None:  # another process drives it
+            if live is None or live.done.is_set():  # nobody tells: another process drives it, or still holds its lock
                 with anyio.move_on_after(LOOK_SECS):
                     await self._service.drain.closing.wait()
                 return self._is_lively()
@@ -165,7 +165,7 @@ class Replay:
         if self._run_id in self._app.executor.live:
             return False
         state = settle.settled(self._app, self._run_id)
-        return state.status != "running" and not self._app.runs.is_driven(self._run_id)
+        return state.status != "running" and (self._has_its_end() or not self._app.runs.is_driven(self._run_id))
 
     def _has_its_end(self) -> bool:
         return self._single and self._tails[0].finished
