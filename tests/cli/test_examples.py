@@ -13,7 +13,9 @@ from clinvk_command import COMMAND
 from fakes.world import World
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+BLOCKS += [block for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) if block.startswith('clinvk "')]
 FILES = dict(re.findall(r"```yaml\n# (\S+)\n(.*?)```", PAGE, re.DOTALL))
 
 
@@ -31,9 +33,9 @@ def place(world: World) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[block.splitlines()[0][:40] for block in BLOCKS])
-def test_every_example_of_the_page_works(block: str, place: dict[str, str], world: World) -> None:
+def test_every_example_of_the_pages_works(block: str, place: dict[str, str], world: World) -> None:
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", block],
+        ["bash", "-euo", "pipefail", "-c", block.replace("git diff", "cat notes.txt")],
         env=place,
         cwd=world.workdir,
         stdin=subprocess.DEVNULL,
