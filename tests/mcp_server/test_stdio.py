@@ -199,3 +199,33 @@ async def test_a_server_with_nobody_at_the_other_end_ends_at_once() -> None:
     with anyio.fail_after(DEADLINE):
         done = await anyio.run_process(FAKE_SERVER, input=b"", env=environment())
     assert (done.returncode, done.stdout) == (0, b"")
+
+
+@pytest.mark.parametrize("damaged", [b"a\xff\xfeb", b"a\\ud800b"], ids=["invalid UTF-8", "lone surrogate"])
+async def test_a_request_with_damaged_text_is_answered_and_the_next_one_served(damaged: bytes) -> None:
+    call = b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"prompt","arguments":{"prompt":"%s"}}}'
+    with anyio.fail_after(DEADLINE):
+        async with started() as client:
+            await client.initialize()
+            await client.send_line(call % damaged)
+            error = (await client.answer(7))["error"]
+            assert (error["code"], error["data"]["error"]["code"]) == (-32600, "invalid_request")
+            assert error["data"]["error"]["hint"]
+            await client.call(8, "prompt", {"prompt": "echo on"})
+            assert (await client.answer(8))["result"]["structuredContent"]["output"] == "on"
+
+
+async def test_what_is_no_request_gets_no_answer() -> None:
+    with anyio.fail_after(DEADLINE):
+        async with started() as client:
+            await client.initialize()
+            for line in (
+                b"not json",
+                b"[]",
+                b'{"jsonrpc":"2.0","id":9}',
+                b'{"method":"x\xff"}',
+                b'{"id":[],"method":1}',
+            ):
+                await client.send_line(line)
+            assert "result" in await client.request(8, "ping")
+            assert [message for message in client.other if "error" in message] == []

@@ -7,6 +7,7 @@ that probe with `server/discover` and then `initialize` on the same pipe (copilo
 
 import json
 import logging
+from dataclasses import asdict
 from typing import Any
 
 import anyio
@@ -27,6 +28,7 @@ from mcp_types import (
 )
 from pydantic import ValidationError
 
+from clinvk.errors import ClinvkError
 from clinvk.mcp_server import wire
 from clinvk.mcp_server.wire import Overlong, Wire
 
@@ -131,11 +133,25 @@ class _Client:
         try:
             message = jsonrpc_message_adapter.validate_json(line, by_name=False)
         except ValidationError as error:
-            _log.warning("a line that is not a JSON-RPC message was skipped")
-            return await self._leg.requests.send(error)
+            return await self._reject(line, error)
         if self._probing and isinstance(message, JSONRPCRequest):
             await self._choose_era(message)
         return await self._leg.requests.send(SessionMessage(message))
+
+    async def _reject(self, line: bytes, error: ValidationError) -> None:
+        """Answer a request that cannot be read, so that nobody waits for it; skip what is no request."""
+        request_id = _unanswered(line)
+        if request_id is None:
+            _log.warning("a line that is not a JSON-RPC message was skipped")
+            return await self._leg.requests.send(error)
+        _log.warning("a request that cannot be read was refused")
+        failure = ClinvkError(
+            "invalid_request",
+            "the request is not valid JSON-RPC in UTF-8",
+            hint="send valid Unicode text without lone surrogates; a file with other bytes can be named in the prompt",
+        ).failure
+        refusal = {"code": INVALID_REQUEST, "message": failure.message, "data": {"error": asdict(failure)}}
+        return await self.write(json.dumps({"jsonrpc": "2.0", "id": request_id, "error": refusal}))
 
     async def _choose_era(self, request: JSONRPCRequest) -> None:
         """Start over for a client that probed for the newer era and then chose the handshake."""
@@ -152,3 +168,15 @@ class _Client:
         _log.warning("a message of more than %d MiB was dropped", most)
         error = json.dumps({"code": INVALID_REQUEST, "message": f"message larger than {most} MiB"})
         await self.write(f'{{"jsonrpc":"2.0","id":{line.request_id},"error":{error}}}')
+
+
+def _unanswered(line: bytes) -> RequestId | None:
+    """The id of a request, read with damaged characters replaced; None where there is no request to answer."""
+    try:
+        message: Any = json.loads(line.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(message, dict) or "method" not in message:
+        return None
+    request_id: Any = message.get("id")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return request_id if isinstance(request_id, str | int) and not isinstance(request_id, bool) else None
