@@ -154,6 +154,34 @@ async def test_another_backend_gets_the_transcript_and_the_result_says_so(world:
     assert native["prompt"] == "and now?"
 
 
+async def test_a_session_of_another_backend_is_bound_by_the_configuration_of_the_new_one(world: World) -> None:
+    settings = {"backends__claude__allowed_tools": ["Read"], "backends__codex__sandbox_mode": "read-only"}
+    async with world.app(**settings) as app:
+        first = await ask(app, world, "one", backend="claude")
+        await ask(app, world, "two", backend="codex", session_id=first.session_id)
+    [call] = world.calls("codex")
+    assert "--sandbox=read-only" in call["argv"]
+
+
+async def test_a_stricter_mode_goes_with_the_session_to_another_backend(world: World) -> None:
+    async with world.app(backends__codex__sandbox_mode="full") as app:
+        first = await ask(app, world, "one", backend="claude", sandbox_mode="read-only")
+        await ask(app, world, "two", backend="codex", session_id=first.session_id)
+    [call] = world.calls("codex")
+    assert "--sandbox=read-only" in call["argv"]
+
+
+async def test_a_session_is_busy_while_its_first_turn_runs(world: World) -> None:
+    going = world.fifo("going")
+    async with world.app() as app, world.app() as other:
+        first = await ask(app, world, agent.prompt({"wait": str(going)}), wait_secs=0)
+        assert first.session_id is not None
+        failure = await refusal(other, world, session_id=first.session_id)
+        await going.release()
+    assert (failure.code, failure.retryable) == ("session_busy", True)
+    assert first.run_id in (failure.hint or "")
+
+
 async def test_a_handover_that_fails_leaves_the_session_where_it_was(world: World) -> None:
     async with world.app() as app:
         first = await ask(app, world, "one", backend="claude")

@@ -151,7 +151,7 @@ class BackendConfig(_Section):
     )
     system_prompt: OptionalText = Field(default=None, description="System prompt when a call gives none.")
     allowed_tools: Annotated[tuple[Name, ...] | None, BeforeValidator(_tools)] = Field(
-        default=None, description="The only tools that the agent may use; 'all' (the default) restricts nothing."
+        default=None, description="Tools that are approved without asking; 'all' leaves it to the backend's own rules."
     )
     extra_flags: tuple[Annotated[Name, AfterValidator(_flag)], ...] = Field(
         default=(), description="Flags added to every run, of those that the backend allows; values as --flag=value."

@@ -60,7 +60,7 @@ def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str, *, lo
     """
     check_depth(app)
     Ledger(app.home).check(app.config.limits.budget_usd_per_day)
-    session = app.sessions.load(app.sessions.resolve(options.session_id)) if options.session_id else None
+    session = _session(app, options.session_id) if options.session_id else None
     backend = _backend(app, options, session)
     installation = app.installation(backend)
     workdir = _workdir(app, options, session, caller)
@@ -142,6 +142,36 @@ def check_depth(app: App) -> None:
         )
 
 
+def _session(app: App, asked: str) -> Session:
+    """The session that is asked for. Raises ClinvkError, session_busy for one whose first turn is still running."""
+    try:
+        return app.sessions.load(app.sessions.resolve(asked))
+    except ClinvkError as error:
+        if error.failure.code != "session_not_found":
+            raise
+        running = _founding(app, asked)
+        if running is None:
+            raise
+        raise ClinvkError(
+            "session_busy",
+            f"session {asked} begins with run {running}, which has not ended",
+            hint=f"wait for run {running} to end, then continue the session",
+            details={"session_id": asked, "run_id": running},
+        ) from None
+
+
+def _founding(app: App, session_id: str) -> str | None:
+    """The run, of any process, that was promised this id for its session and still goes on."""
+    for run_id in app.runs.ids():
+        try:
+            state = app.runs.state(run_id)
+        except ClinvkError:
+            continue  # damaged, or just removed
+        if state.status == "running" and state.record.session_id == session_id:
+            return run_id
+    return None
+
+
 def _backend(app: App, options: PromptOptions, session: Session | None) -> Backend:
     name = options.backend or (session.backend if session else None) or app.default_backend()
     return registry.get(name)
@@ -168,16 +198,22 @@ def _options(config: Config, backend: Backend, options: PromptOptions, session: 
     unified = config.unified_flags
     kept: Mapping[str, Any] = session.options if session else {}
     same = session is not None and session.backend == backend.NAME
-    tools = kept.get("allowed_tools") if session else own.allowed_tools
+    tools = kept.get("allowed_tools") if same else own.allowed_tools  # names of one backend mean nothing to another
+    approval, sandbox = (_kept_mode(kept.get(name), same=same) for name in ("approval_mode", "sandbox_mode"))
     return Options(
         model=options.model or (kept.get("model") if same else None) or own.model,
-        approval=options.approval_mode or kept.get("approval_mode") or own.approval_mode or unified.approval_mode,
-        sandbox=options.sandbox_mode or kept.get("sandbox_mode") or own.sandbox_mode or unified.sandbox_mode,
+        approval=options.approval_mode or approval or own.approval_mode or unified.approval_mode,
+        sandbox=options.sandbox_mode or sandbox or own.sandbox_mode or unified.sandbox_mode,
         system_prompt=_first(options.system_prompt, kept.get("system_prompt"), own.system_prompt),
         max_turns=options.max_turns or kept.get("max_turns") or unified.max_turns,
         allowed_tools=tuple(tools or ()),
         extra=tuple(dict.fromkeys([*own.extra_flags, *((kept.get("extra") or ()) if same else ()), *options.extra])),
     )
+
+
+def _kept_mode(mode: Any, *, same: bool) -> Any:
+    """A mode that the session keeps; one backend's default is not another's, whose own configuration decides then."""
+    return mode if same or mode != "default" else None
 
 
 def _first(*values: str | None) -> str | None:
