@@ -74,9 +74,10 @@ class NoSession:
         if self._needs_session(scope) and all(name != b"mcp-session-id" for name, _ in scope["headers"]):
             error = {"jsonrpc": "2.0", "id": None, "error": {"code": -32000, "message": "Method not allowed"}}
             return await JSONResponse(error, 405, headers={"Allow": "POST"})(scope, receive, send)
+        own = dict(scope)  # the SDK's router writes its own route into it, which is not that of whoever mounted this
         if OWNER in scope:
-            scope["user"] = AuthenticatedUser(AccessToken(token="", client_id=scope[OWNER], scopes=[]))
-        return await self._app(scope, receive, send)
+            own["user"] = AuthenticatedUser(AccessToken(token="", client_id=scope[OWNER], scopes=[]))
+        return await self._app(own, receive, send)
 
     def _needs_session(self, scope: Scope) -> bool:
         return scope["type"] == "http" and scope["path"] == self._path and scope["method"] in ("GET", "DELETE")
