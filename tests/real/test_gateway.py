@@ -110,7 +110,8 @@ async def test_anthropics_sdk_talks_to_every_real_cli(gateway: Serving, backend:
     gateway.plays(Answer("forty-two"))
     asked: Any = {"model": f"{backend}/{MODELS[backend]}", "max_tokens": 100, "system": "be brief", "messages": HI}
     async with gateway.anthropic() as client:
-        got: Any = await client.messages.create(**asked)
+        create: Any = client.messages.create
+        got = await create(**asked)
         async with client.messages.stream(**asked) as stream:
             final = await stream.get_final_message()
     assert [block.text for block in got.content if block.type == "text"] == ["forty-two"]
