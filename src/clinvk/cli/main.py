@@ -1,6 +1,5 @@
 """The edge of the command line: every error becomes a message, a hint and an exit code here."""
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     call: Call | None = None
     try:
         if "_ARGCOMPLETE" in os.environ:
-            completion.answer(Commands().root)
+            completion.answer(Commands().whole())
         args = parse(list(sys.argv[1:] if argv is None else argv))
         call = Call(args, os.environ)
         code = VERBS[args.verb].run(call)
@@ -37,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _failed(error: Exception, format_: str) -> int:
+    import json
     import traceback
     from dataclasses import asdict
 

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import NoReturn, Protocol
 
 from clinvk import __version__
@@ -96,7 +95,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 class Commands:
-    """The parser of every command, and those of the verbs below it."""
+    """The parser of every command, and those of the verbs below it.
+
+    A verb gets its arguments when it is asked for: a command line needs those of one or two, and making all of them
+    takes longer than most commands.
+    """
 
     def __init__(self) -> None:
         self.root = _Parser(
@@ -114,18 +117,38 @@ class Commands:
         below = self.root.add_subparsers(
             dest="verb", metavar="VERB", title="verbs", parser_class=_Parser, prog="clinvk"
         )
-        self.verbs: dict[str, argparse.ArgumentParser] = {}
-        for name, verb in VERBS.items():
-            parser = below.add_parser(
+        self._bare = {
+            name: below.add_parser(
                 name, help=verb.HELP, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
             )
-            verb.add_arguments(parser)
+            for name, verb in VERBS.items()
+        }
+        self._complete: dict[str, argparse.ArgumentParser] = {}
+
+    def verb(self, name: str) -> argparse.ArgumentParser:
+        """The parser of a verb with its arguments."""
+        if name not in self._complete:
+            parser = self._complete[name] = self._bare[name]
+            VERBS[name].add_arguments(parser)
             options.shared(parser)
-            self.verbs[name] = parser
+        return self._complete[name]
+
+    def whole(self) -> argparse.ArgumentParser:
+        """The parser of every command with all that is below it."""
+        for name in VERBS:
+            self.verb(name)
+        return self.root
+
+    def parse(self, argv: list[str]) -> argparse.Namespace:
+        """The command line's meaning."""
+        words = self.arranged(argv)
+        if words and words[0] in VERBS:
+            self.verb(words[0])
+        return self.root.parse_args(words)
 
     def arranged(self, argv: list[str]) -> list[str]:
         """The same command line with its verb first. Raises UsageError for a word that looks like a slip."""
-        place = options.first_word(argv, options.known(self.verbs[prompt.NAME]))
+        place = options.first_word(argv, options.known(self.verb(prompt.NAME)))
         word = None if place is None else argv[place]
         if place is None or word is None:
             return argv if {"-h", "--help", "--version"} & set(argv) else [prompt.NAME, *argv]
@@ -142,7 +165,7 @@ class Commands:
 
     def _flags_first(self, verb: str, argv: list[str]) -> list[str]:
         """argparse does not take words on both sides of a flag."""
-        flags = options.known(self.verbs[verb])
+        flags = options.known(self.verb(verb))
         leading: list[str] = []
         words: list[str] = []
         while (place := options.first_word(argv, flags)) is not None:
@@ -156,13 +179,14 @@ class Commands:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """The command line's meaning. Raises UsageError; SystemExit after `--help` and `--version`."""
-    commands = Commands()
-    return commands.root.parse_args(commands.arranged(argv))
+    return Commands().parse(argv)
 
 
 def _check_slip(word: str, argv: list[str]) -> None:
     if any(character.isspace() for character in word) or "--" in argv:
         return
+    from difflib import get_close_matches  # only for who mistyped
+
     near = get_close_matches(word, VERBS, n=1, cutoff=_NEAR)
     if near:
         raise UsageError(
