@@ -44,10 +44,12 @@ def test_the_wheel_installs_one_name(wheel: Path) -> None:
     assert len(tops) == 2
 
 
-def test_the_wheel_holds_every_module_and_the_marker_for_types(wheel: Path) -> None:
+def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
     packed = {name for name in ZipFile(wheel).namelist() if name.startswith("clinvk/")}
-    here = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src" / "clinvk").rglob("*.py")}
-    assert packed == here | {"clinvk/py.typed"}
+    files = (
+        path for path in (ROOT / "src" / "clinvk").rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    )
+    assert packed == {str(path.relative_to(ROOT / "src")) for path in files}
 
 
 def test_the_command_is_installed(wheel: Path) -> None:
