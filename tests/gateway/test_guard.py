@@ -15,8 +15,11 @@ from clinvk.errors import ClinvkError
 from clinvk.gateway import bodylimit
 from clinvk.gateway.serving import serve
 from clinvk.web import keys
-from fakes.world import World
+from fakes import agent
+from fakes.world import PATIENCE_SECS, World
 from gateway_fakes.server import LAUNCH, Gateway, Json, gateway
+from mcp_fakes.http_server import MODERN
+from mcp_fakes.raw_client import MODERN_META
 
 pytestmark = pytest.mark.anyio
 
@@ -37,9 +40,10 @@ ROUTES = (
 PROMPT = {"prompt": "x", "backend": "claude"}
 
 
-def audit(world: World) -> list[Json]:
+def audit(world: World, kind: str = "request") -> list[Json]:
+    """The lines of one type in the audit log."""
     text = (world.home / "audit.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    return [line for line in map(json.loads, text.splitlines()) if line["type"] == kind]
 
 
 @pytest.mark.parametrize(
@@ -337,6 +341,29 @@ async def test_the_audit_log_says_who_did_what_without_prompts_and_keys(world: W
     assert "my secret" not in text
     assert key[8:] not in text
     assert (world.home / "audit.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+async def test_the_audit_log_says_how_runs_ended_whichever_door_they_came_through(world: World) -> None:
+    gate = world.fifo("gate")
+    asked = {"prompt": agent.prompt({"wait": str(gate)}), "backend": "claude", "background": True}
+    async with gateway(world, environ=KEYS, mcp=True) as server:
+        server.client.headers["X-Api-Key"] = "second-key"
+        run_id = (await server.post("/api/v1/prompt", asked)).json()["run_id"]
+        await gate.release()
+        await server.client.get(f"/api/v1/runs/{run_id}", params={"wait_secs": PATIENCE_SECS})
+        call = {
+            "name": "parallel",
+            "arguments": {"tasks": [{"prompt": "hi", "backend": "codex"}]},
+            "_meta": MODERN_META,
+        }
+        headers = {**MODERN, "Mcp-Method": "tools/call", "Mcp-Name": "parallel"}
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+        assert (await server.post("/mcp", message, **headers)).status_code == 200
+    over_http, over_mcp = audit(world, "run")
+    assert (over_http["who"], over_http["run_id"], over_http["outcome"]) == ("key 2", run_id, "completed")
+    assert over_http["cost_usd"] == 0.001
+    assert (over_mcp["who"], over_mcp["operation"], over_mcp["backend"]) == ("raw", "parallel", "codex")
+    assert audit(world)[0]["outcome"] == "running"
 
 
 async def test_prompts_are_in_the_audit_log_only_when_switched_on(world: World) -> None:

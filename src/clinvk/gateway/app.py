@@ -71,7 +71,8 @@ def build(
         app.executor.watchers.append(metrics)
         watchers = [*watchers, metrics.seen]
         extra.append(Route(PATH, metrics.endpoint(), methods=["GET"], name="metrics"))
-    app.executor.watchers.append(RunSpans())
+    audit = Audit(app.home, prompts=config.audit_prompts)
+    app.executor.watchers += [RunSpans(), audit]
     every = [*routes(service), *extra]
     inner = Starlette(
         routes=every,
@@ -84,7 +85,6 @@ def build(
         },
     )
     addresses = Addresses(config.trusted_proxies)
-    audit = Audit(app.home, prompts=config.audit_prompts)
 
     def audited(seen: telemetry.Seen) -> None:
         if mounted and (seen.method, seen.route) == ("POST", mounted.path):

@@ -1,6 +1,8 @@
-"""Who did what: one JSON line per request in audit.jsonl, which only its owner can read.
+"""Who did what: JSON lines in audit.jsonl, which only its owner can read.
 
-No prompts unless server.audit_prompts says so, and never a key: callers go by the names of theirs.
+A line of the type `request` for each request that did something or was refused; one of the type `run` for each run that
+ended, whichever door it came through and however long that took. No prompts unless server.audit_prompts says so, and
+never a key: callers go by the names of theirs.
 """
 
 import json
@@ -9,7 +11,9 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from clinvk.gateway.service import Trail
+from clinvk.executor.live import LiveRun
+from clinvk.gateway.service import Trail, backends, cost
+from clinvk.response import ChainResult, CompareResult, ParallelResult, PromptResult
 
 FILE = "audit.jsonl"
 MOST_BYTES = 64 * 1024 * 1024  # then the file is put aside as audit.jsonl.1, in place of the one before
@@ -28,7 +32,7 @@ class Audit:
     def note(self, trail: Trail, *, request_id: str, who: str, address: str, status: int, route: str) -> None:
         """One request that did something, or was refused it."""
         line: dict[str, object] = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "type": "request",
             "request_id": request_id,
             "who": who,
             "address": address,
@@ -44,6 +48,34 @@ class Audit:
         }
         if self._prompts:
             line["prompts"] = [prompt[:PROMPT_CHARS] for prompt in trail.prompts]
+        self._write(line)
+
+    def began(self, live: LiveRun) -> None:
+        """Nothing to say yet; satisfies `Watcher`."""
+
+    def ended(self, live: LiveRun) -> None:
+        """A run ended; one that an heir drives on is told of by nobody."""
+        record, result = live.record, live.result
+        if record.parent_id is not None or not isinstance(
+            result, PromptResult | ParallelResult | ChainResult | CompareResult
+        ):
+            return
+        self._write(
+            {
+                "type": "run",
+                "who": record.client,
+                "operation": record.kind,
+                "backend": backends(result),
+                "workdir": record.workdir,
+                "run_id": record.id,
+                "outcome": result.status,
+                "error_code": result.error.code if result.error else "",
+                "cost_usd": cost(result),
+            }
+        )
+
+    def _write(self, line: dict[str, object]) -> None:
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **line}
         try:
             self._append((json.dumps(line, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
         except OSError as error:

@@ -80,12 +80,17 @@ class Chat:
     options: ChatOptions = field(default_factory=ChatOptions)
     ignored: Sequence[str] = ()
 
+    @property
+    def answered(self) -> int:
+        """How many messages there are up to the last one of the assistant."""
+        return next((n for n in range(len(self.messages), 0, -1) if self.messages[n - 1].role == "assistant"), 0)
+
     def prompt(self, *, pinned: bool) -> str:
         """What the backend is asked: the newest words of the user, after what was said before.
 
         A pinned session has the conversation already. Raises ClinvkError(invalid_request).
         """
-        last = next((n for n in range(len(self.messages), 0, -1) if self.messages[n - 1].role == "assistant"), 0)
+        last = self.answered
         newest = "\n\n".join(message.text for message in self.messages[last:])
         if not newest.strip():
             raise bad("messages", "must end with a message of the user that holds text")
@@ -200,7 +205,7 @@ async def answered(service: Service, request: Request, chat: Chat, listener: Lis
 @asynccontextmanager
 async def _uploaded(app: App, chat: Chat, *, pinned: bool) -> AsyncGenerator[tuple[Path, ...]]:
     """The pictures as files that only clinvk's user can read, for the time of the call."""
-    messages = chat.messages[-1:] if pinned else chat.messages
+    messages = chat.messages[chat.answered :] if pinned else chat.messages
     images = [image for message in messages for image in message.images]
     if not images:
         yield ()

@@ -44,7 +44,7 @@ class Trail:
         self.run_id, self.outcome, self.cost_usd = result.run_id, result.status, cost(result)
         if result.error is not None:
             self.error_code = result.error.code
-        self.backend = ",".join(dict.fromkeys(part.backend for part in parts(result) if part.backend))
+        self.backend = backends(result)
 
 
 def parts(result: RunResult) -> list[PromptResult]:
@@ -54,6 +54,11 @@ def parts(result: RunResult) -> list[PromptResult]:
             return [result]
         case ParallelResult() | ChainResult() | CompareResult():
             return list(result.results)
+
+
+def backends(result: RunResult) -> str:
+    """The backends that had a part in a result."""
+    return ",".join(dict.fromkeys(part.backend for part in parts(result) if part.backend))
 
 
 def cost(result: RunResult) -> float | None:
