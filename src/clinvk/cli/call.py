@@ -2,12 +2,13 @@
 
 from argparse import Namespace
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clinvk.cli.console import Console
 
 if TYPE_CHECKING:  # a command that needs no configuration must not pay for it
+    from pathlib import Path
+
     from clinvk.config.cascade import Loaded
 
 
@@ -23,8 +24,10 @@ class Call:
         self.format: str = args.output_format or "text"
 
     @property
-    def config_path(self) -> Path | None:
+    def config_path(self) -> "Path | None":
         """The file that `--config` names."""
+        from pathlib import Path
+
         return Path(self.args.config) if self.args.config is not None else None
 
     def loaded(self, flags: Mapping[str, object] | None = None) -> "Loaded":

@@ -1,6 +1,5 @@
 """What a command writes: results on standard output, everything else on standard error."""
 
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -44,6 +43,8 @@ class Console:
 
     def document(self, value: object) -> None:
         """The result as JSON."""
+        import json
+
         self.say(json.dumps(value, indent=2, ensure_ascii=False))
 
     def note(self, text: str) -> None:
@@ -83,5 +84,7 @@ def plain(value: object) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping | list | tuple) or value is None or isinstance(value, bool):
+        import json
+
         return json.dumps(value, ensure_ascii=False)
     return str(value)

@@ -1,9 +1,7 @@
 """`clinvk [PROMPT]`, or `clinvk prompt`: one prompt on one backend."""
 
 import argparse
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clinvk.cli import options
@@ -113,7 +111,7 @@ def fields(call: Call, text: str) -> dict[str, Any]:
         "timeout_secs": args.timeout,
         "ephemeral": args.ephemeral or None,
         "files": args.file,
-        "output_schema": None if args.output_schema is None else _schema(Path(args.output_schema)),
+        "output_schema": None if args.output_schema is None else _schema(args.output_schema),
         "extra": args.extra,
         "tags": args.tag,
         "metadata": _metadata(args.metadata),
@@ -123,9 +121,13 @@ def fields(call: Call, text: str) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _schema(path: Path) -> dict[str, Any]:
+def _schema(name: str) -> dict[str, Any]:
+    import json
+    from pathlib import Path
+
     from clinvk.cli import sources
 
+    path = Path(name)
     try:
         schema = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
