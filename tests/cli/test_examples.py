@@ -14,8 +14,8 @@ from fakes.world import World
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
-BLOCKS += [block for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) if block.startswith('clinvk "')]
+SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+BLOCKS = SHELL.findall(PAGE) + [block for block in SHELL.findall(README) if block.startswith('clinvk "')]
 FILES = dict(re.findall(r"```yaml\n# (\S+)\n(.*?)```", PAGE, re.DOTALL))
 
 

@@ -145,6 +145,22 @@ def test_stream_json_is_the_unified_events_one_per_line(world: World) -> None:
     assert events[-1]["status"] == "completed"
 
 
+def test_stream_json_of_a_run_that_is_driven_elsewhere_tells_its_end(world: World) -> None:
+    up, held = world.fifo("up"), world.fifo("held")
+    prompt = steps({"reach": str(up)}, {"wait": str(held)})
+    (handed_out,) = run(world, "-o", "stream-json", "--background", prompt).stdout.splitlines()[-1:]
+    told = json.loads(handed_out)
+    assert (told["type"], told["status"]) == ("result", "running")
+    reached(up.path)
+    with started(world, "-o", "stream-json", prompt) as process:
+        subprocess.run(["sh", "-c", f": > {held}"], timeout=PATIENCE_SECS, check=True)
+        output, _ = process.communicate(timeout=PATIENCE_SECS)
+    (line,) = output.splitlines()
+    assert json.loads(line) == {
+        "type": "run_finished", "run_id": told["run_id"], "status": "completed", "error": None, "backend": "claude",
+    }  # fmt: skip
+
+
 def test_a_long_answer_is_printed_in_full(world: World) -> None:
     long = run(world, steps({"chars": 400_000}))
     assert long.stdout == "x" * 400_000 + "\n"

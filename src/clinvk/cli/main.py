@@ -56,6 +56,6 @@ def _failed(error: Exception, format_: str) -> int:
     if format_ == "json":
         console.document({"error": asdict(failure)})
     elif format_ == "stream-json":
-        console.say(json.dumps({"error": asdict(failure)}, ensure_ascii=False))
+        console.say(json.dumps({"type": "error", "error": asdict(failure)}, ensure_ascii=False))
     console.complain(failure.message, failure.hint)
     return exits.CONFIGURATION if isinstance(error, ConfigError) else exits.of_error(failure.code)

@@ -155,22 +155,32 @@ class AnswerView(ProgressView):
 
 
 class EventsView(ProgressView):
-    """The unified events, one JSON object per line, with the id of the run they are of."""
+    """The unified events, one JSON object per line, with the run that each belongs to."""
+
+    def __init__(self, call: Call, loaded: Loaded) -> None:
+        super().__init__(call, loaded)
+        self._ended: set[str] = set()
 
     def hear(self, run_id: str, backend: str, event: Event) -> None:
         """An event of the run."""
         super().hear(run_id, backend, event)
-        self.outlet.put(_line(run_id, event))
+        self.outlet.put(_line(run_id, backend, event))
+        if isinstance(event, RunFinished):
+            self._ended.add(run_id)
 
     async def finish(self, app: App, result: Result) -> None:
-        """End with the run's end, also where it was not driven here."""
-        if not isinstance(result, PromptResult):
-            self.outlet.put(_line(result.run_id, RunFinished(result.run_id, result.status, result.error)))
+        """End with the end of the run, also of one that another process drove, or with where to find it."""
+        if result.status == "running":
+            self.outlet.put(json.dumps({"type": "result", **result.model_dump(mode="json")}, ensure_ascii=False) + "\n")
+        elif result.run_id not in self._ended:
+            backend = result.backend if isinstance(result, PromptResult) else ""
+            self.outlet.put(_line(result.run_id, backend, RunFinished(result.run_id, result.status, result.error)))
         await super().finish(app, result)
 
 
-def _line(run_id: str, event: Event) -> str:
-    return json.dumps({"run_id": run_id} | to_json(event), ensure_ascii=False) + "\n"
+def _line(run_id: str, backend: str, event: Event) -> str:
+    """As the streams of the HTTP gateway show it."""
+    return json.dumps({**to_json(event), "run_id": run_id, "backend": backend}, ensure_ascii=False) + "\n"
 
 
 def whole(app: App, result: PromptResult) -> Iterator[str]:
