@@ -157,3 +157,28 @@ async def test_an_edit_without_what_it_needs_is_refused(world: World, action: st
             await edit(app, action, "ffff", tags=["a"], title="b")
     assert refused.value.failure.code == "invalid_request"
     assert unknown.value.failure.code == "session_not_found"
+
+
+@pytest.mark.parametrize(
+    ("action", "more", "field"),
+    [
+        ("tag", {}, "tags"),
+        ("untag", {}, "tags"),
+        ("rename", {"title": " "}, "title"),
+        ("fork", {"title": "copy"}, "title"),
+        ("delete", {"tags": ["old"]}, "tags"),
+        ("tag", {"tags": ["new"], "title": "new"}, "title"),
+    ],
+)
+async def test_an_edit_wants_what_it_needs_and_ignores_nothing(
+    world: World, action: str, more: dict[str, Any], field: str
+) -> None:
+    async with world.app() as app:
+        one = await ask(app, world, "about turnips")
+        with pytest.raises(ClinvkError) as refused:
+            await edit(app, action, one.session_id, **more)
+        [kept] = (await read(app, "list")).sessions
+    failure = refused.value.failure
+    assert (failure.code, failure.details["field"]) == ("invalid_request", field)
+    assert failure.hint
+    assert (kept.id, kept.title, kept.tags) == (one.session_id, "about turnips", [])

@@ -78,7 +78,7 @@ _ENDINGS: Mapping[str, tuple[ErrorCode, str, str]] = {
     "disk_full": (
         "internal",
         "{title} was stopped because its output could not be saved: no space left on the disk",
-        "free space where CLINVK_HOME is; `clinvk sessions clean` removes old runs",
+        "free space where CLINVK_HOME is; `clinvk runs clean` removes old runs",
     ),
     "spawn_failed": ("spawn_failed", "{title} could not be started", ""),
     "interrupted": (

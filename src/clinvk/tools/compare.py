@@ -83,7 +83,11 @@ async def _judged(
     judge = request.judge or ""
     answers = {r.backend: r.output[:ANSWER_CHARS] for r in results.values() if r.status == "completed"}
     if len(answers) < 2:
-        failure = Failure(code="invalid_request", message="fewer than two answers: there is nothing to judge")
+        failure = Failure(
+            code="invalid_request",
+            message="fewer than two answers: there is nothing to judge",
+            hint="see the errors of the results",
+        )
         return Verdict(judge=judge, error=failure)
     names = list(answers)
     random.Random(live.record.id).shuffle(names)  # the same order after a restart

@@ -142,10 +142,7 @@ async def session_edit(app: App, request: SessionEditRequest) -> SessionEditResu
 def edit(app: App, request: SessionEditRequest) -> SessionEditResult:
     """The same for who has nothing else to do meanwhile."""
     session_id = app.sessions.resolve(request.session_id)
-    if request.action in ("tag", "untag") and not request.tags:
-        raise ClinvkError(
-            "invalid_request", f"tags is missing for action {request.action!r}", details={"field": "tags"}
-        )
+    _check_edit(request)
     match request.action:
         case "fork":
             session = app.sessions.fork(session_id)
@@ -154,10 +151,24 @@ def edit(app: App, request: SessionEditRequest) -> SessionEditResult:
         case "untag":
             session = app.sessions.untag(session_id, request.tags)
         case "rename":
-            if not (request.title or "").strip():
-                raise ClinvkError("invalid_request", "title is missing for action 'rename'", details={"field": "title"})
             session = app.sessions.rename(session_id, request.title or "")
         case "delete":
             app.sessions.delete(session_id)
             return SessionEditResult(action="delete", deleted=True)
     return SessionEditResult(action=request.action, session=summary(app, session))
+
+
+def _check_edit(request: SessionEditRequest) -> None:
+    """What an action needs must be there, and nothing that it would pass over."""
+    needs = {"tag": "tags", "untag": "tags", "rename": "title"}.get(request.action)
+    for field, value in (("tags", request.tags), ("title", (request.title or "").strip())):
+        if field == needs and not value:
+            raise ClinvkError(
+                "invalid_request", f"{field} is missing for action {request.action!r}", hint=f"give {field}",
+                details={"field": field},
+            )  # fmt: skip
+        if field != needs and value:
+            raise ClinvkError(
+                "invalid_request", f"{field} means nothing to action {request.action!r}",
+                hint=f"leave {field} out, or give it to an action of its own", details={"field": field},
+            )  # fmt: skip
