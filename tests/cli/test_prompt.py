@@ -84,6 +84,41 @@ def test_standard_input_that_is_no_text_is_refused_with_the_place(world: World) 
     assert (done.returncode, b"not UTF-8 at byte 3" in done.stderr) == (1, True)
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_a_stream_that_the_caller_closed_is_no_place_for_anything_else(world: World, closed: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {closed}', "sh", *COMMAND, "hello"],
+        env=world.environ,
+        cwd=world.workdir,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=PATIENCE_SECS,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == ("" if ">&- " in f"{closed} " and not closed.startswith("2") else "echo: hello\n")
+    assert not [path for path in world.home.rglob("*.lock") if path.read_bytes().count(b"echo")]
+
+
+def test_answers_are_utf_8_whatever_the_locale_says(world: World) -> None:
+    env = {"LANG": "en_US.ISO-8859-1", "PYTHONIOENCODING": "latin-1"}
+    assert run(world, "-o", "json", "日本", env=env).stdout.count("echo: 日本") == 1
+    assert run(world, "日本", "--fresh", env=env).stdout == "echo: 日本\n"
+
+
+def test_a_prompt_that_is_no_text_is_refused(world: World) -> None:
+    done = subprocess.run(
+        [*COMMAND, b"a\xffb"],
+        env=world.environ,
+        cwd=world.workdir,
+        capture_output=True,
+        timeout=PATIENCE_SECS,
+        check=False,
+    )
+    assert (done.returncode, b"character 1" in done.stderr, world.calls()) == (1, True, [])
+
+
 def test_several_words_are_no_prompt(world: World) -> None:
     done = run(world, "fix", "the", "bug")
     assert (done.returncode, world.calls()) == (1, [])

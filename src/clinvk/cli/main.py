@@ -1,5 +1,6 @@
 """The edge of the command line: every error becomes a message, a hint and an exit code here."""
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from clinvk.cli.parser import VERBS, Commands, UsageError, parse
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; nothing but `SystemExit` of `--help` leaves here."""
     call: Call | None = None
+    _prepare_streams()
     try:
         if "_ARGCOMPLETE" in os.environ:
             completion.answer(Commands().whole())
@@ -33,6 +35,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exits.BROKEN_PIPE
     except Exception as error:  # noqa: BLE001  the one place of this edge
         return _failed(error, call.format if call is not None else "text")
+
+
+def _prepare_streams() -> None:
+    """Standard streams that are there, and take every character.
+
+    Where the caller closed one, the next file to be opened would get its number, and what we write with it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8"))
+        elif number and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _failed(error: Exception, format_: str) -> int:
