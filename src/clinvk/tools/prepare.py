@@ -23,6 +23,7 @@ from clinvk.sessions.model import Session
 from clinvk.tools.app import App, new_id
 from clinvk.tools.budget import Ledger
 from clinvk.tools.caller import Caller
+from clinvk.tools.fields import check_schema
 
 HANDOVER_CHARS = 200_000  # of the conversation so far, when it moves to another backend
 FILE_BYTES = 512 * 1024  # of one text file that is put into the prompt
@@ -59,6 +60,7 @@ def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str, *, lo
     With `lost` the backend is known not to have the session's conversation any more: its transcript is handed over.
     """
     check_depth(app)
+    check_schema(options.output_schema)
     Ledger(app.home).check(app.config.limits.budget_usd_per_day)
     session = _session(app, options.session_id) if options.session_id else None
     backend = _backend(app, options, session)

@@ -16,6 +16,7 @@ from clinvk.tools.app import App
 from clinvk.tools.asking import done
 from clinvk.tools.caller import Caller
 from clinvk.tools.cut import cut
+from clinvk.tools.fields import check_filters, refuse_unused
 from clinvk.tools.settle import Result, current, newest_events, settled
 from clinvk.tools.waiting import ended
 
@@ -23,9 +24,18 @@ LOOK_SECS = 0.1  # how often a run that another process drives is told to stop
 STOP_SECS = 20.0  # how long a cancel waits for the end: grace, sweep and saving on a busy machine
 STATUSES = ("completed", "failed", "cancelled", "running", "interrupted", "unread")
 
+UNUSED = {
+    "list": ("run_id", "wait_secs"),
+    "status": ("query", "backend", "workdir", "status", "wait_secs"),
+    "wait": ("query", "backend", "workdir", "status"),
+    "output": ("backend", "workdir", "status", "wait_secs"),
+}
+
 
 async def runs(app: App, request: RunsRequest, caller: Caller) -> RunsResult:
     """List runs, or look at one. Raises ClinvkError(run_not_found, invalid_request)."""
+    refuse_unused(request, request.action, UNUSED)
+    check_filters(request.backend, request.workdir)
     if request.action == "list":
         return await anyio.to_thread.run_sync(_page, app, request)
     if request.run_id is None:

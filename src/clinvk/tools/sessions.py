@@ -10,7 +10,13 @@ from clinvk.request import SessionEditRequest, SessionsRequest
 from clinvk.response import SessionEditResult, SessionsResult, SessionSummary, SessionTurn
 from clinvk.sessions.model import SESSION_STATUSES, Session, SessionFilter, TurnRecord
 from clinvk.tools.app import App
+from clinvk.tools.fields import check_filters, refuse_unused
 
+UNUSED = {
+    "list": ("session_id",),
+    "search": ("session_id",),
+    "show": ("query", "backend", "workdir", "tag", "status"),
+}
 TURN_CHARS = 4_000  # of a prompt and of an answer, when a session is shown; the run's output has all of it
 
 
@@ -21,6 +27,8 @@ async def sessions(app: App, request: SessionsRequest) -> SessionsResult:
 
 def read(app: App, request: SessionsRequest) -> SessionsResult:
     """The same for who has nothing else to do meanwhile."""
+    refuse_unused(request, request.action, UNUSED)
+    check_filters(request.backend, request.workdir)
     match request.action:
         case "list":
             return _list(app, request)

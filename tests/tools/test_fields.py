@@ -1,0 +1,62 @@
+"""What an action or an agent could not use is refused by name, before anything is done."""
+
+from typing import Any
+
+import pytest
+
+from clinvk.errors import ClinvkError
+from clinvk.request import PromptRequest, RunsRequest, SessionsRequest
+from clinvk.tools import prompt, runs, sessions
+from fakes.world import World
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"action": "show", "session_id": "x", "query": "y"}, "query"),
+        ({"action": "list", "session_id": "x"}, "session_id"),
+        ({"action": "list", "workdir": "."}, "workdir"),
+    ],
+)
+async def test_a_field_that_a_reading_of_sessions_would_pass_over_is_refused(
+    world: World, asked: dict[str, Any], field: str
+) -> None:
+    async with world.app() as app:
+        with pytest.raises(ClinvkError) as refused:
+            await sessions.sessions(app, SessionsRequest.model_validate(asked))
+    assert (refused.value.failure.code, refused.value.failure.details["field"]) == ("invalid_request", field)
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"action": "status", "run_id": "x", "backend": "claude"}, "backend"),
+        ({"action": "list", "run_id": "x"}, "run_id"),
+        ({"action": "list", "workdir": "work"}, "workdir"),
+    ],
+)
+async def test_a_field_that_a_reading_of_runs_would_pass_over_is_refused(
+    world: World, asked: dict[str, Any], field: str
+) -> None:
+    async with world.app() as app:
+        with pytest.raises(ClinvkError) as refused:
+            await runs.runs(app, RunsRequest.model_validate(asked), world.caller())
+    assert (refused.value.failure.code, refused.value.failure.details["field"]) == ("invalid_request", field)
+
+
+async def test_an_unknown_backend_is_no_filter(world: World) -> None:
+    async with world.app() as app:
+        with pytest.raises(ClinvkError) as refused:
+            await runs.runs(app, RunsRequest(action="list", backend="cluade"), world.caller())
+    assert refused.value.failure.code == "backend_unknown"
+
+
+async def test_what_is_no_json_schema_is_refused_before_an_agent_runs(world: World) -> None:
+    async with world.app() as app:
+        request = PromptRequest(prompt="hi", backend="claude", output_schema={"type": "nonsense"})
+        with pytest.raises(ClinvkError) as refused:
+            await prompt.prompt(app, request, world.caller())
+    assert refused.value.failure.details == {"field": "output_schema"}
+    assert world.calls() == []
