@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks.durability import durability
 from benchmarks.fanout import fanout
 from benchmarks.floods import floods
+from benchmarks.gateway import gateway
 from benchmarks.listing import listing
 from benchmarks.measure import Figure
 from benchmarks.prompting import prompting
@@ -28,6 +29,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "listing": listing,
     "start": starting,
     "durability": durability,
+    "gateway": gateway,
 }
 
 

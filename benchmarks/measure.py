@@ -27,7 +27,7 @@ class Figure:
 
     name: str
     value: float
-    unit: Literal["ms", "x", "MiB"]
+    unit: Literal["ms", "x", "MiB", "1/s"]
     aim: float
     more_is_better: bool = False
     beside: Mapping[str, float]

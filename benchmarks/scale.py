@@ -15,7 +15,8 @@ class Scale:
     runs: int
     tasks: int
     mib: int
+    streams: int
 
 
-FULL = Scale(calls=200, listings=50, starts=15, floods=7, sessions=10_000, runs=1_000, tasks=50, mib=64)
-QUICK = Scale(calls=3, listings=2, starts=1, floods=1, sessions=60, runs=20, tasks=4, mib=1)
+FULL = Scale(calls=200, listings=50, starts=15, floods=7, sessions=10_000, runs=1_000, tasks=50, mib=64, streams=200)
+QUICK = Scale(calls=3, listings=2, starts=1, floods=1, sessions=60, runs=20, tasks=4, mib=1, streams=10)

@@ -21,7 +21,7 @@ def test_every_benchmark_runs_and_reports_its_figures(tmp_path: Path) -> None:
         text=True,
     )
     figures = json.loads(report.read_text(encoding="utf-8"))["figures"]
-    assert list(figures) == ["prompt", "parallel", "output", "listing", "start", "durability"]
+    assert list(figures) == ["prompt", "parallel", "output", "listing", "start", "durability", "gateway"]
     for each in (figure for group in figures.values() for figure in group):
         assert each["rounds"] >= 1
         assert each["name"] in done.stdout
