@@ -55,7 +55,8 @@ class Turn:
 
     `resume_id` is the backend's own id of the conversation to continue; `new_id` a fresh UUID for a backend that
     lets the caller choose. `usage_before` is the backend's own running total where it counts per conversation.
-    `scratch` is a private folder (0700) of the run that the command may use and that is deleted with the run.
+    `scratch` is a private folder (0700) of the run, deleted with it. It is made for a command that has files or names
+    it in its environment.
     """
 
     prompt: str

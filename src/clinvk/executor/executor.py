@@ -230,10 +230,12 @@ class Executor:
         return Reading(self.runs.path(plan.run_id), plan.backend.reader(plan.turn), live)
 
     def _write_files(self, prepared: Prepared) -> None:
-        """Write the files that the command reads."""
-        plan, command = prepared.plan, prepared.command
-        with writing(plan.turn.scratch):
-            plan.turn.scratch.mkdir(mode=0o700, exist_ok=True)
+        """Write the files that the command reads, and make the folder for them where it needs one."""
+        command, scratch = prepared.command, prepared.plan.turn.scratch
+        if not command.files and str(scratch) not in command.env.values():
+            return
+        with writing(scratch):
+            scratch.mkdir(mode=0o700, exist_ok=True)
         for path, data in command.files.items():
             write_whole(path, data)
 

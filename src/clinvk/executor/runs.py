@@ -114,8 +114,14 @@ class RunStore:
 
     def mark(self, run_id: str, mark: Mark) -> None:
         """Set a mark; setting it again changes nothing."""
-        with writing(self.path(run_id)), suppress(FileExistsError):
-            os.close(os.open(self.path(run_id) / mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        folder = self.path(run_id)
+        with writing(folder), suppress(FileExistsError):
+            try:
+                os.link(folder / "run.lock", folder / mark)  # one more name of an empty file; a new file costs more
+            except FileExistsError:
+                raise
+            except OSError:  # no lock, or a file system without links
+                os.close(os.open(folder / mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         if mark == "read" and run_id in self._finished:
             self._finished[run_id].unread = False
 
