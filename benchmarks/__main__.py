@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from benchmarks import place
 from benchmarks.durability import durability
 from benchmarks.fanout import fanout
 from benchmarks.floods import floods
@@ -41,12 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         rounds = dict.fromkeys(("calls", "listings", "starts", "floods"), args.rounds)
         scale = dataclasses.replace(scale, **rounds)
     figures: dict[str, list[Figure]] = {}
-    with tempfile.TemporaryDirectory(prefix="clinvk-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="clinvk-bench-", dir=args.folder) as folder:
+        made = place.creation_us(Path(folder))
+        print(f"Python {platform.python_version()}, {os.cpu_count()} processors; making a file takes {made:.0f} us")
         for name in args.names or BENCHMARKS:
             figures[name] = BENCHMARKS[name](Path(folder) / name, scale)
             _print(name, figures[name])
     if args.json is not None:
-        args.json.write_text(json.dumps(_document(figures, scale), indent=2) + "\n", encoding="utf-8")
+        args.json.write_text(json.dumps(_document(figures, scale, made), indent=2) + "\n", encoding="utf-8")
     return 0
 
 
@@ -55,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--quick", action="store_true", help="small sizes, few rounds: shows that it works, no more")
     parser.add_argument("--rounds", type=int, help="rounds of each measurement")
+    parser.add_argument("--folder", type=Path, help="where to work (default: the system's folder for temporary files)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
     return parser
 
@@ -70,11 +74,12 @@ def _print(name: str, figures: Sequence[Figure]) -> None:
     sys.stdout.flush()
 
 
-def _document(figures: Mapping[str, Sequence[Figure]], scale: Scale) -> dict[str, object]:
+def _document(figures: Mapping[str, Sequence[Figure]], scale: Scale, creation_us: float) -> dict[str, object]:
     return {
         "python": platform.python_version(),
         "system": platform.system(),
         "processors": os.cpu_count(),
+        "file_creation_us": round(creation_us, 1),
         "scale": dataclasses.asdict(scale),
         "figures": {
             name: [dataclasses.asdict(figure) | {"met": figure.met} for figure in each]

@@ -1,12 +1,13 @@
 """Tens of MiB of output: how fast they pass, and how much the server grows, against a bare read of the same pipe."""
 
 import itertools
+import json
 import os
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import place
@@ -21,7 +22,11 @@ _numbers = itertools.count()
 
 
 def floods(folder: Path, scale: Scale) -> list[Figure]:
-    """Output as tool results (codex) and as the text of one answer (gemini), made line by line and from a file."""
+    """Output as tool results (codex) and as the text of one answer (gemini), made line by line as CLIs do it.
+
+    Then output that is ready in a file, against the least that any reader of JSON lines must do: it shows what reading
+    costs when nothing is waited for.
+    """
     folder.mkdir()
     figures: list[Figure] = []
     for backend, what in (("codex", "tool results"), ("gemini", "answer text")):
@@ -33,20 +38,29 @@ def floods(folder: Path, scale: Scale) -> list[Figure]:
             [sys.executable, str(PRODUCER), "codex", str(scale.mib), str(LINE_CHARS)], stdout=file, check=True
         )
     cat = ["/bin/sh", "-c", f"exec cat {shlex.quote(str(ready))}", "fake-codex"]
-    speed, _ = _flood(folder, scale, "codex", f"{scale.mib} MiB ready in a file", cat)
+    speed, _ = _flood(folder, scale, "codex", f"{scale.mib} MiB ready in a file", cat, bare=_bare_parsed)
     return [*figures, speed]
 
 
-def _flood(folder: Path, scale: Scale, backend: str, title: str, command: Sequence[str]) -> list[Figure]:
+def _flood(
+    folder: Path,
+    scale: Scale,
+    backend: str,
+    title: str,
+    command: Sequence[str],
+    *,
+    bare: Callable[[place.Place], float] | None = None,
+) -> list[Figure]:
+    read = bare or _bare
     where = place.create(folder / f"home-{next(_numbers)}", backend=backend, command=command)
     growth: list[float] = []
     with serving(place.server(), where.env, where.work) as server:
         server.call("prompt", prompt="once before the memory is looked at")
         samples = interleaved(
-            {"bare": lambda: _bare(where), "clinvk": lambda: _asked(server, growth)}, scale.floods, warmup=1
+            {"bare": lambda: read(where), "clinvk": lambda: _asked(server, growth)}, scale.floods, warmup=1
         )
     speed = Figure(
-        name=f"{title}: throughput of a bare read",
+        name=f"{title}: of a bare read" + (" that parses" if bare else ""),
         value=1 / samples.ratio("clinvk", "bare"),
         unit="x",
         aim=0.5,
@@ -66,6 +80,15 @@ def _bare(where: place.Place) -> float:
         assert process.stdout is not None
         while os.read(process.stdout.fileno(), 1 << 20):
             pass
+    return time.perf_counter() - begun
+
+
+def _bare_parsed(where: place.Place) -> float:
+    begun = time.perf_counter()
+    with subprocess.Popen(where.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            json.loads(line)
     return time.perf_counter() - begun
 
 

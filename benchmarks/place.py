@@ -6,7 +6,10 @@ A fake CLI is `sh` and `cat` of a prepared transcript: as little as a CLI can co
 import json
 import os
 import shlex
+import statistics
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +68,17 @@ def create(folder: Path, *, backend: str = "codex", command: Sequence[str] | Non
     config = {"default_backend": backend, "backends": {backend: {"command": list(chosen)}}, "limits": LIMITS}
     (place.home / "config.yaml").write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
     return place
+
+
+def creation_us(folder: Path) -> float:
+    """What it takes to make a file there. Where many were deleted lately, ext4 needs far longer for some minutes."""
+    taken: list[float] = []
+    with tempfile.TemporaryDirectory(dir=folder) as below:
+        for number in range(50):
+            begun = time.perf_counter()
+            os.close(os.open(f"{below}/{number}", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            taken.append(time.perf_counter() - begun)
+    return statistics.median(taken) * 1e6
 
 
 def clinvk() -> list[str]:
