@@ -1,6 +1,7 @@
 """Homes as they are after months of use: thousands of sessions and finished runs, written in clinvk's own formats."""
 
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -45,6 +46,7 @@ def sessions(home: Path, count: int, *, turns: int = 2, turn_words: int = 120) -
         (folder / f"{head.id}.turns.jsonl").write_bytes(data)
         stored = head.model_copy(update={"turns_bytes": len(data), "last_run_id": f"{number:08x}{turns:08x}"})
         (folder / f"{head.id}.json").write_bytes(encode(stored, indent=2) + b"\n")
+    os.sync()  # else the disk is still busy with all that while something is measured
 
 
 def _moment(number: int) -> str:
@@ -64,3 +66,4 @@ def finished_runs(home: Path, run_id: str, count: int) -> None:
         ):
             path = runs / copy / name
             path.write_text(json.dumps(json.loads(path.read_bytes()) | changes), encoding="utf-8")
+    os.sync()
