@@ -97,3 +97,19 @@ async def test_nothing_is_reported_when_the_call_has_ended() -> None:
         before = len(told)
         await anyio.lowlevel.checkpoint()
     assert len(told) == before
+
+
+async def test_what_arrived_since_the_last_line_is_told_before_the_call_ends() -> None:
+    told: list[tuple[float, str]] = []
+
+    async def report(seconds: float, message: str) -> None:
+        told.append((seconds, message))
+
+    with anyio.fail_after(5):
+        async with reported(report, News("codex", 1), Pace(every=60, heartbeat=60)) as listener:
+            while not told:
+                await anyio.lowlevel.checkpoint()
+            listener("r1", "codex", TextDelta("Fine."))
+            listener("r1", "codex", RunFinished("r1", "completed"))
+    assert [message for _, message in told] == ["codex · running 0s", "codex · running 0s · completed"]
+    assert told[0][0] < told[1][0]

@@ -1,7 +1,6 @@
 """New and resumed turns of every backend, over both transports."""
 
 import itertools
-import re
 
 import pytest
 
@@ -94,5 +93,4 @@ async def test_every_result_fits_its_schema_and_progress_never_goes_back(clinvk:
         assert answer.progress[0][1].startswith(f"{backend} · running 0s")
         reached = [moment for moment, _ in answer.progress]
         assert all(before < after for before, after in itertools.pairwise(reached))
-        news = " ".join(message for _, message in answer.progress)
-        assert re.search("started|thinking: Hm.|Fine.", news)
+        assert answer.progress[-1][1].endswith(" · completed")

@@ -1,7 +1,8 @@
 """Progress of a call: events of its runs -> a line of news now and then, for the client that asked for it.
 
 The first line goes out at once, further ones when there is news, never faster than `every`, and at least
-every `heartbeat` seconds, because clients give up on calls that are silent.
+every `heartbeat` seconds, because clients give up on calls that are silent. What was not told by then is told when the
+call ends, before its result.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -55,6 +56,7 @@ class News:
         self._text = ""
         self._newest = ""
         self._began = anyio.current_time()
+        self._last = -_TICK
         self._arrived = anyio.Event()
 
     def listen(self, run_id: str, backend: str, event: Event) -> None:
@@ -109,15 +111,22 @@ class News:
 
     async def tell(self, report: Report, pace: Pace) -> None:
         """Report until cancelled."""
-        last = -_TICK
         while True:
-            seconds = round(max(anyio.current_time() - self._began, last + _TICK), 3)
-            self._arrived = anyio.Event()
-            await report(seconds, self.line(seconds))
-            last = seconds
+            await self._report(report)
             await anyio.sleep(pace.every)
             with anyio.move_on_after(max(0.0, pace.heartbeat - pace.every)):
                 await self._arrived.wait()
+
+    async def tell_rest(self, report: Report) -> None:
+        """Report what arrived since the last line."""
+        if self._arrived.is_set():
+            await self._report(report)
+
+    async def _report(self, report: Report) -> None:
+        seconds = round(max(anyio.current_time() - self._began, self._last + _TICK), 3)
+        self._arrived = anyio.Event()
+        self._last = seconds
+        await report(seconds, self.line(seconds))
 
 
 def _retrying(event: Retrying) -> str:
@@ -136,3 +145,4 @@ async def reported(report: Report, news: News, pace: Pace) -> AsyncGenerator[Lis
         group.start_soon(news.tell, report, pace)
         yield news.listen
         group.cancel_scope.cancel()
+    await news.tell_rest(report)
