@@ -2,13 +2,13 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import needed
 from cli_terminal import PATIENCE_SECS
 from clinvk_command import COMMAND
 from fakes.world import World
@@ -45,9 +45,7 @@ def shell(world: World) -> dict[str, str]:
 
 def completed(shell: str, script: str, line: str, env: dict[str, str], cwd: Path) -> list[str]:
     """What a shell offers at the end of a command line, without descriptions."""
-    path = shutil.which(shell)
-    if path is None:
-        pytest.skip(f"{shell} is not installed")
+    path = needed.program(shell, package=shell)
     flags = {
         "bash": ["--norc", "-c", script, "bash"],
         "zsh": ["-f", "-c", script, "zsh"],

@@ -1,10 +1,7 @@
-"""What deploy/ offers fits what the server serves. Where promtool or amtool is missing, its test says so and fails
-unless CLINVK_TEST_WITHOUT_PROMTOOL allows that."""
+"""What deploy/ offers fits what the server serves."""
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,23 +10,18 @@ from typing import Any
 import pytest
 import yaml
 
+import needed
 from clinvk.gateway.metrics import Metrics
 from fakes.world import World
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"
-ALLOWED = "CLINVK_TEST_WITHOUT_PROMTOOL"
-INSTALL = "apt install prometheus prometheus-alertmanager"
 _METRIC = re.compile(r"\b((?:clinvk|process)_[a-z_]+)\b")
 
 
 def tool(name: str, *words: str) -> None:
     """Run a checker of Debian's prometheus packages."""
-    path = shutil.which(name)
-    if path is None:
-        if os.environ.get(ALLOWED):
-            pytest.skip(f"{name} is not installed, which {ALLOWED} allows; {INSTALL}")
-        pytest.fail(f"{name} is not installed: {INSTALL}, or set {ALLOWED}=1 to go without")
+    path = needed.program(name, package="prometheus prometheus-alertmanager")
     ended = subprocess.run([path, *words], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 

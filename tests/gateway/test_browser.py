@@ -1,11 +1,7 @@
-"""A real browser: EventSource across origins, and the page of the documentation.
-
-Without Chromium these tests fail, unless CLINVK_TEST_WITHOUT_CHROMIUM allows that.
-"""
+"""A real browser: EventSource across origins, and the page of the documentation."""
 
 import json
 import os
-import shutil
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+import needed
 from clinvk.gateway import openapi
 from clinvk.web import listener
 from fakes import agent
@@ -27,7 +24,6 @@ from gateway_fakes.server import DEADLINE, Json, gateway
 
 pytestmark = pytest.mark.anyio
 
-ALLOWED = "CLINVK_TEST_WITHOUT_CHROMIUM"
 # Reports the first text at once, and everything when the server has said that there will be no more.
 PAGE = """<!doctype html><meta charset="utf-8"><script>
 const report = (value) => fetch("/report", {method: "POST", body: JSON.stringify(value)});
@@ -43,13 +39,7 @@ source.onerror = () => { if (source.readyState === EventSource.CLOSED) report({a
 
 
 def chromium() -> str:
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        path = shutil.which(name)
-        if path is not None:
-            return path
-    if os.environ.get(ALLOWED):
-        pytest.skip(f"there is no Chromium, which {ALLOWED} allows; apt install chromium")
-    pytest.fail(f"there is no Chromium: apt install chromium, or set {ALLOWED}=1 to go without")
+    return needed.program("chromium", "chromium-browser", "google-chrome", package="chromium")
 
 
 @asynccontextmanager
