@@ -17,8 +17,22 @@ def _look_there_last() -> None:
     sys.path.sort(key=lambda entry: os.path.abspath(entry) in theirs)  # noqa: PTH100
 
 
+def _stop_quietly_while_starting() -> None:
+    """Let a signal that comes before the server serves end the process with 0: nothing runs yet.
+
+    Importing what it needs takes a second on a busy machine, and clients do change their mind. The server takes over
+    later; other commands are not meant.
+    """
+    import signal
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda _number, _frame: os._exit(0))
+
+
 def main() -> int:
     """Run the command that `sys.argv` names; the exit code."""
+    if sys.argv[1:2] in (["mcp"], ["serve"]):
+        _stop_quietly_while_starting()
     _look_there_last()
     from clinvk.cli.main import main as run
 

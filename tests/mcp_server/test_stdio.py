@@ -99,13 +99,26 @@ async def test_a_second_signal_ends_a_server_that_hangs_in_its_cleanup(number: s
             assert await client.process.wait() == 128 + number
 
 
+_KILLED_AT_IMPORT = """
+import os, sys
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == MODULE:
+            os.kill(os.getpid(), SIGNAL)
+sys.meta_path.insert(0, Finder())
+sys.argv = ["clinvk", "mcp"]
+from clinvk.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["clinvk.cli", "mcp"])
 @pytest.mark.parametrize("number", SIGNALS)
-async def test_a_signal_while_the_server_starts_exits_with_0(number: signal.Signals) -> None:
-    code = "import os; from clinvk.mcp_server import signals; signals.exit_quietly_while_starting(); "
-    code += f"os.kill(os.getpid(), {number:d})"
+async def test_a_signal_while_the_server_starts_exits_with_0(number: signal.Signals, module: str) -> None:
+    code = _KILLED_AT_IMPORT.replace("MODULE", repr(module)).replace("SIGNAL", f"{number:d}")
     with anyio.fail_after(DEADLINE):
         done = await anyio.run_process([sys.executable, "-c", code], env=environment(), check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 async def test_a_client_that_stops_reading_ends_the_server() -> None:
