@@ -155,6 +155,12 @@ def test_noise_on_stderr_does_not_hide_the_error() -> None:
     assert failures.start_failure(ADVICE, stderr, 1).message == "Error: the real one"
 
 
+def test_colours_are_no_part_of_a_message_and_hide_no_flag() -> None:
+    coloured = failures.start_failure(ADVICE, "\x1b[31mThe settings are broken.\x1b[0m\n", 52)
+    assert coloured.message == "The settings are broken."
+    assert failures.start_failure(ADVICE, "\x1b[31merror: unknown option '--x'\x1b[0m\n", 1).details == {"flag": "--x"}
+
+
 def test_silence_is_told_as_such() -> None:
     assert failures.start_failure(ADVICE, "", 0).code == "output_unreadable"
     assert "code 3" in failures.start_failure(ADVICE, "", 3).message

@@ -204,7 +204,7 @@ def _meaning(advice: Advice, message: str, status: int | None) -> tuple[ErrorCod
 def start_failure(advice: Advice, stderr: str, exit_code: int | None) -> Failure:
     """What a backend that gave no result at all means, from what it wrote on stderr."""
     details = {"exit_code": exit_code}
-    rejected = next((line.strip() for line in stderr.splitlines() if _FLAG.match(line)), "")
+    rejected = next((line.strip() for line in _COLOUR.sub("", stderr).splitlines() if _FLAG.match(line)), "")
     if rejected:
         return rejected_flag(advice, rejected)
     message = said(stderr)
@@ -241,10 +241,13 @@ _NOISE = re.compile(
     re.IGNORECASE,
 )
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
 
 def said(stderr: str) -> str:
     """The lines of `stderr` that tell something, without warnings and stack traces; at most eight."""
-    kept = [line.strip() for line in stderr.splitlines() if line.strip() and not _NOISE.match(line)]
+    lines = _COLOUR.sub("", stderr).splitlines()
+    kept = [line.strip() for line in lines if line.strip() and not _NOISE.match(line)]
     return shorten("\n".join(kept[-8:]), MESSAGE_CHARS)
 
 
