@@ -326,17 +326,22 @@ def test_geminis_workspace_policy_allows_edits_by_path_only(turn: Make, installa
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "told"),
     [
-        '{"hooks": {}}',
-        '{"tools": {"discoveryCommand": "x"}}',
-        '{"tools": {"callCommand": "x"}}',
-        '{"h\\u006foks": {}}',
+        ('{"hooks": {}}', "hooks"),
+        ('{"h\\u006foks": {"SessionStart": []}}', "hooks.SessionStart"),
+        ('{"tools": {"core": [], "discoveryCommand": "x"}}', "tools.discoveryCommand"),
+        ('{"mcp": {"serverCommand": "x"}}', "mcp.serverCommand"),
+        ('{"telemetry": {"outfile": "/x"}}', "telemetry.outfile"),
+        ('{"context": {"includeDirectories": ["/x"]}}', "context.includeDirectories"),
+        ('{"general": {"disableAutoUpdate": true}}', "general.disableAutoUpdate"),  # would be written anew
+        ("{'hooks': 1}", "no JSON object"),
+        ("[]", "no JSON object"),
     ],
 )
 @pytest.mark.parametrize("sandbox", ["read-only", "workspace"])
-def test_gemini_refuses_to_confine_a_project_that_runs_commands_by_itself(
-    sandbox: Any, text: str, turn: Make, installation: Installation
+def test_gemini_refuses_to_confine_a_project_that_sets_more_than_harmless_things(
+    sandbox: Any, text: str, told: str, turn: Make, installation: Installation
 ) -> None:
     folder = turn().workdir / ".gemini"
     folder.mkdir()
@@ -344,8 +349,56 @@ def test_gemini_refuses_to_confine_a_project_that_runs_commands_by_itself(
     with pytest.raises(ClinvkError) as caught:
         command("gemini", turn(sandbox=sandbox), installation)
     assert caught.value.failure.code == "unsupported_option"
-    assert "settings.json" in (caught.value.failure.hint or "")
+    assert told in str(caught.value.failure.hint)
     assert command("gemini", turn(), installation).argv
+
+
+def test_gemini_confines_a_project_with_harmless_settings(turn: Make, installation: Installation) -> None:
+    folder = turn().workdir / ".gemini"
+    folder.mkdir()
+    (folder / "settings.json").write_text(
+        """{ // the team's
+            "$schema": "https://example.org/a.json", /* "hooks": {} */
+            "context": {"fileName": ["AGENTS.md"], "fileFiltering": {"respectGitIgnore": true}},
+            "mcpServers": {"x": {"command": "touch"}}, "model": {"name": "flash"}, "ui": {"theme": "VS"}
+        }""",
+        encoding="utf-8",
+    )
+    for sandbox in ("read-only", "workspace"):
+        assert command("gemini", turn(sandbox=sandbox), installation).argv
+
+
+def test_geminis_own_settings_are_no_projects(turn: Make, installation: Installation, tmp_path: Path) -> None:
+    folder = turn().workdir / ".gemini"
+    folder.mkdir()
+    (folder / "settings.json").write_text('{"hooks": {"SessionStart": []}}', encoding="utf-8")
+    at_home = replace(installation, settings=folder)
+    assert command("gemini", turn(sandbox="read-only"), at_home).argv
+
+
+def test_gemini_refuses_a_workspace_that_the_user_made_wider(turn: Make, installation: Installation) -> None:
+    assert installation.settings is not None
+    wider = '{"context": {"includeDirectories": ["/x"]}}'
+    (installation.settings / "settings.json").write_text(wider, encoding="utf-8")
+    with pytest.raises(ClinvkError) as caught:
+        command("gemini", turn(sandbox="workspace"), installation)
+    assert "context.includeDirectories" in (caught.value.failure.hint or "")
+    assert command("gemini", turn(sandbox="read-only"), installation).argv
+
+
+def test_gemini_takes_no_variables_from_a_projects_env_files(
+    turn: Make, installation: Installation, tmp_path: Path
+) -> None:
+    work = turn().workdir
+    (work / ".gemini").mkdir()
+    (work / ".gemini" / ".env").write_text("# A=1\r\n  export B = 'x'\r\nC: y\n\ufeffD=z=E=1", encoding="utf-8")
+    (work / ".env").write_text("GOOGLE_GEMINI_BASE_URL=http://x\nGEMINI_API_KEY=project\n", encoding="utf-8")
+    (tmp_path / ".env").write_text("ABOVE=1\n", encoding="utf-8")
+    made = command("gemini", turn(sandbox="read-only"), replace(installation, settings=None))
+    assert set(made.blanked) == {"B", "C", "D", "GOOGLE_GEMINI_BASE_URL", "ABOVE"}
+    users = replace(installation, settings=tmp_path / ".gemini")
+    assert "ABOVE" not in command("gemini", turn(sandbox="workspace"), users).blanked
+    assert command("gemini", turn(), installation).blanked == ()
 
 
 def test_gemini_has_a_temporary_folder_of_its_own(turn: Make, installation: Installation) -> None:

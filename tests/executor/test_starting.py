@@ -145,6 +145,16 @@ def test_a_file_system_that_cannot_splice_is_written_to_all_the_same(
     assert (tmp_path / "stdout").read_bytes() == b"some words"
 
 
+async def test_a_variable_that_a_file_would_set_is_empty_unless_clinvk_sets_it(world: World) -> None:
+    (world.workdir / ".env").write_text("SET_BY_PROJECT=1\nLANG=x\nTMPDIR=/x\n", encoding="utf-8")
+    async with world.app() as app:
+        request = PromptRequest(prompt="hello", backend="gemini", sandbox_mode="read-only")
+        await prompt.prompt(app, request, world.caller())
+    [call] = world.calls("gemini")
+    assert (call["env"]["SET_BY_PROJECT"], call["env"]["LANG"]) == ("", "C.UTF-8")
+    assert call["env"]["TMPDIR"] not in ("", "/x")
+
+
 async def test_the_environment_is_built_and_not_inherited(world: World) -> None:
     foreign = {
         "CLAUDECODE": "1",

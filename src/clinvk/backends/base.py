@@ -83,13 +83,15 @@ class Command:
     """What to start. `stdin` is what the process reads; `files` are written to the scratch folder first.
 
     With `interactive` its stdin stays open after that, for the replies of an `InteractiveReader`. `env` is added to
-    the allow-listed environment; `expect_session` is the id that must come back.
+    the allow-listed environment; variables in `blanked` are empty where nothing else sets them, so that the program
+    takes no value for them from a file. `expect_session` is the id that must come back.
     """
 
     argv: tuple[str, ...]
     cwd: Path
     stdin: bytes = b""
     env: Mapping[str, str] = field(default_factory=dict[str, str])
+    blanked: tuple[str, ...] = ()
     files: Mapping[Path, bytes] = field(default_factory=dict[Path, bytes])
     expect_session: str | None = None
     interactive: bool = False

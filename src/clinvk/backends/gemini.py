@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from clinvk.backends import structured
+from clinvk.backends import gemini_project, structured
 from clinvk.backends.base import Capabilities, Command, Installation, Login, Turn, require, unsupported
 from clinvk.backends.gemini_reader import ADVICE, GeminiReader
 from clinvk.backends.lines import object_of, parse, text_of
@@ -47,9 +47,9 @@ CAPABILITIES = Capabilities(
         "sandbox_mode=default": "Gemini CLI's own policy and settings, the workdir's included; what would "
         "ask is refused",
         "sandbox_mode=read-only": "a policy that leaves only reading and searching; no MCP servers or "
-        "extensions; your own hooks still run",
-        "sandbox_mode=workspace": "a policy that adds file edits in the workdir; no shell, no MCP servers or "
-        "extensions",
+        "extensions; a project's .env file sets nothing but a key and a Google Cloud project, a settings.json "
+        "with more than harmless settings is refused; your own hooks still run",
+        "sandbox_mode=workspace": "as read-only, with file edits in the workdir",
         "sandbox_mode=full": "yolo",
         "approval_mode=auto": "file edits are approved (auto_edit)",
         "approval_mode=none": "nothing is approved; settings still allow what they name",
@@ -82,6 +82,7 @@ READ_TOOLS = (
     "complete_task",
 )
 EDIT_TOOLS = ("write_file", "replace")
+BOUNDED = ("read-only", "workspace")
 CONFINED = ("--extensions=none", "--allowed-mcp-server-names=clinvk-allows-none")
 SYSTEM_POLICIES = Path(
     "/Library/Application Support/GeminiCli/policies" if sys.platform == "darwin" else "/etc/gemini-cli/policies"
@@ -89,7 +90,6 @@ SYSTEM_POLICIES = Path(
 MAX_STDIN_BYTES = 8 * 1024 * 1024 - 1024  # beyond 8 MiB it cuts the prompt off, and answers nothing
 MAX_IMAGE_BYTES = 20_000_000
 # The CLI's own pattern for what it expands, up to the first character of the name.
-_SELF_STARTING = re.compile(r"hooks|discoveryCommand|callCommand|\\u", re.IGNORECASE)
 _MENTION = re.compile(r'(?<!\\)@(?=["\\]|[^ \t\n\r,;!?()\[\]{}.]|\.(?!$|[ \t\n\r]))')
 
 
@@ -139,7 +139,7 @@ def command(turn: Turn, installation: Installation) -> Command:
     if len(stdin) > MAX_STDIN_BYTES:
         raise too_long(NAME, "prompt", MAX_STDIN_BYTES)
     files: dict[Path, bytes] = {}
-    argv = [*installation.program, "--output-format=stream-json", *_limits(turn, files)]
+    argv = [*installation.program, "--output-format=stream-json", *_limits(turn, installation, files)]
     if turn.model is not None:
         argv.append(bound("--model", turn.model))
     if turn.resume_id is None:
@@ -152,13 +152,16 @@ def command(turn: Turn, installation: Installation) -> Command:
         stdin=stdin,
         # At an API error it leaves a file with the conversation in the temporary folder.
         env={**ENV, "TMPDIR": str(turn.scratch)},
+        blanked=gemini_project.variables(turn.workdir, installation.settings) if turn.sandbox in BOUNDED else (),
         files=files,
         expect_session=turn.resume_id,
     )
 
 
-def _limits(turn: Turn, files: dict[Path, bytes]) -> list[str]:
+def _limits(turn: Turn, installation: Installation, files: dict[Path, bytes]) -> list[str]:
     edits = turn.approval != "none"
+    if turn.sandbox in BOUNDED:
+        _check_settings(turn, installation)
     match turn.sandbox:
         case "read-only":
             return ["--approval-mode=default", *CONFINED, _policy(turn, files, ())]
@@ -172,9 +175,17 @@ def _limits(turn: Turn, files: dict[Path, bytes]) -> list[str]:
             return modes.get(turn.approval, [])
 
 
+def _check_settings(turn: Turn, installation: Installation) -> None:
+    """Refuse where settings do what no policy holds."""
+    why = gemini_project.objection(turn.workdir, installation.settings)
+    if turn.sandbox == "workspace":
+        why = why or gemini_project.widened(installation.settings)
+    if why:
+        raise unsupported(NAME, "sandbox_mode", turn.sandbox, why)
+
+
 def _policy(turn: Turn, files: dict[Path, bytes], edits: tuple[str, ...]) -> str:
     """A policy file that refuses every tool but those that read, and `edits` on paths in the workdir."""
-    _check_project(turn)
     path = turn.scratch / "policy.toml"
     if "," in str(path):
         raise unsupported(NAME, "sandbox_mode", turn.sandbox, "set CLINVK_HOME to a path without commas")
@@ -193,20 +204,6 @@ def _policy(turn: Turn, files: dict[Path, bytes], edits: tuple[str, ...]) -> str
         ]
     files[path] = "\n".join(rules).encode()
     return bound("--admin-policy", str(path))
-
-
-def _check_project(turn: Turn) -> None:
-    """Refuse a project whose settings run commands by themselves: no policy holds those."""
-    path = turn.workdir / ".gemini" / "settings.json"
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return
-    except OSError:
-        text = "unreadable: hooks"
-    if _SELF_STARTING.search(text):
-        can = f"{path} holds hooks or tool commands that Gemini CLI would run; remove them, or use another backend"
-        raise unsupported(NAME, "sandbox_mode", turn.sandbox, can)
 
 
 def _rule(tools: list[str], decision: str, priority: int, message: str = "", pattern: str = "") -> str:

@@ -252,7 +252,7 @@ class Executor:
         return Launch(
             folder=folder,
             argv=prepared.command.argv,
-            env={**prepared.env, **prepared.command.env},
+            env={**dict.fromkeys(prepared.command.blanked, ""), **prepared.env, **prepared.command.env},
             cwd=prepared.command.cwd,
             stdin=folder / "stdin",
             limits=prepared.limits,
