@@ -4,7 +4,6 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,40 +17,16 @@ from clinvk.events import TokenUsage
 from clinvk.executor import environment
 from clinvk.executor.plan import Plan, Prepared
 from clinvk.executor.process import Limits
-from clinvk.request import ApprovalMode, PromptOptions, SandboxMode
+from clinvk.request import PromptOptions
 from clinvk.sessions.model import Session
 from clinvk.tools.app import App, new_id
 from clinvk.tools.budget import Ledger
 from clinvk.tools.caller import Caller
 from clinvk.tools.fields import check_schema
+from clinvk.tools.options import all_extra, resolve
 
 HANDOVER_CHARS = 200_000  # of the conversation so far, when it moves to another backend
 FILE_BYTES = 512 * 1024  # of one text file that is put into the prompt
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """The options of a call with defaults filled in, in this order: call, session, backend, unified flags."""
-
-    model: str | None
-    approval: ApprovalMode
-    sandbox: SandboxMode
-    system_prompt: str | None
-    max_turns: int | None
-    allowed_tools: tuple[str, ...]
-    extra: tuple[str, ...]
-
-    def kept(self) -> dict[str, Any]:
-        """What a session keeps for its later turns."""
-        return {
-            "model": self.model,
-            "approval_mode": self.approval,
-            "sandbox_mode": self.sandbox,
-            "system_prompt": self.system_prompt,
-            "max_turns": self.max_turns,
-            "allowed_tools": list(self.allowed_tools),
-            "extra": list(self.extra),
-        }
 
 
 def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str, *, lost: bool = False) -> Prepared:
@@ -66,7 +41,7 @@ def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str, *, lo
     backend = _backend(app, options, session)
     installation = app.installation(backend)
     workdir = _workdir(app, options, session, caller)
-    chosen = _options(app.config, backend, options, session)
+    chosen = resolve(app.config, backend, options, session)
     ask = caller.can_ask and "always" in backend.CAPABILITIES.approval_modes
     if chosen.approval == "always" and not ask:
         raise unsupported(
@@ -96,7 +71,7 @@ def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str, *, lo
         images=(*images, *caller.attachments),
         output_schema=options.output_schema,
         allowed_tools=chosen.allowed_tools,
-        extra=chosen.extra,
+        extra=all_extra(chosen),
         usage_before=_usage_before(session) if native else None,
     )
     plan = Plan(
@@ -193,33 +168,6 @@ def _workdir(app: App, options: PromptOptions, session: Session | None, caller: 
             details={"field": "workdir", "value": str(workdir), "session_workdir": str(kept)},
         )
     return workdir
-
-
-def _options(config: Config, backend: Backend, options: PromptOptions, session: Session | None) -> Options:
-    own = config.backend(backend.NAME)
-    unified = config.unified_flags
-    kept: Mapping[str, Any] = session.options if session else {}
-    same = session is not None and session.backend == backend.NAME
-    tools = kept.get("allowed_tools") if same else own.allowed_tools  # names of one backend mean nothing to another
-    approval, sandbox = (_kept_mode(kept.get(name), same=same) for name in ("approval_mode", "sandbox_mode"))
-    return Options(
-        model=options.model or (kept.get("model") if same else None) or own.model,
-        approval=options.approval_mode or approval or own.approval_mode or unified.approval_mode,
-        sandbox=options.sandbox_mode or sandbox or own.sandbox_mode or unified.sandbox_mode,
-        system_prompt=_first(options.system_prompt, kept.get("system_prompt"), own.system_prompt),
-        max_turns=options.max_turns or kept.get("max_turns") or unified.max_turns,
-        allowed_tools=tuple(tools or ()),
-        extra=tuple(dict.fromkeys([*own.extra_flags, *((kept.get("extra") or ()) if same else ()), *options.extra])),
-    )
-
-
-def _kept_mode(mode: Any, *, same: bool) -> Any:
-    """A mode that the session keeps; one backend's default is not another's, whose own configuration decides then."""
-    return mode if same or mode != "default" else None
-
-
-def _first(*values: str | None) -> str | None:
-    return next((value for value in values if value is not None), None)
 
 
 def _native_session(session: Session | None, backend: Backend, *, lost: bool) -> tuple[str | None, list[str]]:
