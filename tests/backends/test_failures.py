@@ -91,7 +91,7 @@ REASONS = {
     "cancelled": "cancelled",
     "timeout": "timeout",
     "stalled": "stalled",
-    "output_limit": "internal",
+    "output_limit": "output_unreadable",
     "disk_full": "internal",
     "spawn_failed": "spawn_failed",
     "interrupted": "interrupted",

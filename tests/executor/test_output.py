@@ -107,9 +107,10 @@ async def test_invalid_utf_8_inside_an_event_is_replaced(world: World) -> None:
 async def test_more_output_than_allowed_stops_the_run_and_keeps_what_was_there(world: World) -> None:
     async with world.app(limits__max_output_bytes=MIB) as app:
         result = await run(app, world, {"answer": "first"}, {"flood": 8}, {"hang": True})
-    assert (result.status, result.error and result.error.code, result.partial) == ("failed", "internal", True)
+    assert (result.status, result.error and result.error.code, result.partial) == ("failed", "output_unreadable", True)
     assert result.error is not None
     assert "1048576 bytes" in result.error.message
+    assert "limits.max_output_bytes" in (result.error.hint or "")
 
 
 async def test_a_noisy_stderr_is_bounded_and_fails_nothing(world: World) -> None:

@@ -71,9 +71,9 @@ _ENDINGS: Mapping[str, tuple[ErrorCode, str, str]] = {
         "try again; if it happens each time, run the CLI by hand to see what it waits for",
     ),
     "output_limit": (
-        "internal",
+        "output_unreadable",
         "{title} was stopped because it wrote more than a run may write",
-        "ask for less output, or have it written into a file of the workdir",
+        "ask for less output or raise limits.max_output_bytes; what it wrote so far is kept",
     ),
     "disk_full": (
         "internal",
