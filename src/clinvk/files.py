@@ -3,6 +3,7 @@
 Locks are the kernel's (flock), on files of their own that are never unlinked; they are gone with their holder.
 """
 
+import errno
 import fcntl
 import os
 import secrets
@@ -131,6 +132,8 @@ def is_held(path: Path) -> bool:
 
 def _failed(what: str, path: Path, error: OSError, hint: str) -> ClinvkError:
     message = f"{what}: {error.strerror or error}"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        hint = "try again when less is running, or allow more open files (ulimit -n)"
     return ClinvkError("internal", message, hint=hint, details={"path": str(path), "errno": error.errno})
 
 

@@ -1,14 +1,22 @@
 """Commands that cannot be started, and what a run holds while and after it goes on."""
 
 import errno
+import json
 import os
+import resource
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
+from clinvk.errors import ClinvkError
 from clinvk.events import Ending
+from clinvk.executor import keeper as keepers
 from clinvk.executor.process import Keeper, Launch, Limits, keeping, read_ending
 from clinvk.executor.supervisor import Spool
 from clinvk.request import PromptRequest
@@ -74,6 +82,93 @@ async def test_a_very_long_error_still_leaves_a_readable_ending(tmp_path: Path) 
         ending = await ending_of(keeper, tmp_path / "run", "/" + "x/" * 2000)
     assert ending.reason == "spawn_failed"
     assert read_ending(tmp_path / "run") == ending
+
+
+async def test_a_very_long_error_in_another_script_leaves_a_readable_ending(tmp_path: Path) -> None:
+    with keeping() as keeper:
+        ending = await ending_of(keeper, tmp_path / "run", "/" + "路/" * 1000)
+    assert ending.reason == "spawn_failed"
+    assert read_ending(tmp_path / "run") == ending
+
+
+async def test_an_argument_that_no_program_can_get_is_refused(tmp_path: Path) -> None:
+    with keeping() as keeper:
+        ending = await ending_of(keeper, tmp_path / "run", "/bin/true", "a\0b")
+    assert ending.reason == "spawn_failed"
+    assert "null" in ending.message
+
+
+async def test_a_keeper_out_of_descriptors_fails_the_run_and_serves_again_later(tmp_path: Path) -> None:
+    with keeping() as keeper:
+        process = keeper._process  # pyright: ignore[reportPrivateUsage]
+        assert process is not None
+        assert (await ending_of(keeper, tmp_path / "first", "/bin/true")).reason == "exited"
+        before = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, before[1]))
+        refused = await ending_of(keeper, tmp_path / "second", "/bin/true")
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, before)
+        after = await ending_of(keeper, tmp_path / "third", "/bin/true")
+    assert (refused.reason, "too many files" in refused.message) == ("spawn_failed", True)
+    assert after.reason == "exited"
+
+
+KEEPER_WITHOUT_FORK = """
+import os
+from clinvk.executor import keeper
+
+def refuse():
+    raise BlockingIOError(11, "Resource temporarily unavailable")
+
+os.fork = refuse
+keeper.main()
+"""
+
+
+def test_a_keeper_that_may_not_fork_says_so_and_lives_on(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    argv = [sys.executable, "-c", KEEPER_WITHOUT_FORK, str(theirs.fileno())]
+    with ours, subprocess.Popen(argv, pass_fds=[theirs.fileno()]) as process:
+        theirs.close()
+        for _ in range(2):
+            control, given = socket.socketpair()
+            with control:
+                with given:
+                    keepers.send(ours, {"do": "spawn", "folder": str(tmp_path)}, [given.fileno()])
+                control.settimeout(PATIENCE_SECS)
+                told = control.recv(4096)
+            assert told.startswith(b"X ")
+            assert json.loads(told[2:])["reason"] == "spawn_failed"
+            assert b"Resource temporarily unavailable" in told
+        ours.close()
+        assert process.wait(PATIENCE_SECS) == 0
+
+
+async def test_an_heir_is_started_also_where_its_log_cannot_be_written(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with (tmp_path / "lock").open("w") as lock, keeping() as keeper:
+        script = f"open({str(fifo)!r}, 'w').write(sys.argv[2])"
+        argv = [sys.executable, "-c", f"import sys; {script}"]
+        keeper.set_heir("id", argv, tmp_path / "gone" / "log", lock.fileno())
+    with anyio.fail_after(PATIENCE_SECS):
+        told = await anyio.to_thread.run_sync(fifo.read_text, abandon_on_cancel=True)
+    assert told.startswith("id:")
+
+
+async def test_a_process_that_cannot_connect_to_its_keeper_gives_a_clear_error(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with keeping() as keeper:
+        launch = launch_in(tmp_path, "/bin/true")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            with pytest.raises(ClinvkError) as refused:
+                async with keeper.running(launch):
+                    raise AssertionError("it was started")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert refused.value.failure.code == "spawn_failed"
+    assert "Too many open files" in refused.value.failure.message
+    assert "ulimit" in (refused.value.failure.hint or "")
 
 
 async def test_a_child_gets_default_signals_its_own_session_and_no_foreign_descriptors(tmp_path: Path) -> None:
@@ -153,6 +248,22 @@ async def test_a_variable_that_a_file_would_set_is_empty_unless_clinvk_sets_it(w
     [call] = world.calls("gemini")
     assert (call["env"]["SET_BY_PROJECT"], call["env"]["LANG"]) == ("", "C.UTF-8")
     assert call["env"]["TMPDIR"] not in ("", "/x")
+
+
+def test_a_full_disk_whose_file_system_cannot_splice_drops_what_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "splice")
+    spool = Spool()
+    spool.into("/dev/full", 1 << 20)
+    os.write(spool.write_fd, b"some words")
+    first = spool.take()
+    os.write(spool.write_fd, b"more")
+    os.close(spool.write_fd)
+    taken = [first, spool.take(), spool.take()]
+    os.close(spool.read_fd)
+    os.close(spool.file)
+    assert (taken, spool.open) == ([0, 4, 0], False)
+    assert spool.failed is not None
+    assert spool.failed.errno == errno.ENOSPC
 
 
 async def test_the_environment_is_built_and_not_inherited(world: World) -> None:

@@ -1,6 +1,7 @@
 """The server's side of the keeper: one supervised command as a scope, and the keeper itself as another."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -23,6 +24,8 @@ from clinvk.executor import keeper, proctree
 STOP_SECS = 15.0  # grace of the supervisor, its sweep and a busy machine; then its socket is closed
 LEAVE_SECS = 0.05  # for a keeper without detached runs to end; it takes a few milliseconds
 FOLLOW_SECS = 0.1  # how often the spool of a run adopted from another process is looked at
+RESTART_SECS = 1.0  # until the keeper is started again, where the system refused it
+READ_TRIES = 3  # of a state that is being replaced in place just now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +75,7 @@ class Supervised:
         except ConnectionError:
             data = b""
         if not data:
-            self.ending = read_ending(self._folder) or _cut_off()
+            self.ending = read_ending(self._folder) or (_cut_off() if started(self._folder) else _never_begun())
             return True
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
@@ -137,11 +140,15 @@ def _size(path: Path) -> int:
 
 
 def _state(folder: Path) -> dict[str, Any]:
-    try:
-        state = json.loads((folder / "keeper.json").read_bytes() or b"{}")
-    except (OSError, ValueError):
-        return {}
-    return state if isinstance(state, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+    for _ in range(READ_TRIES):
+        try:
+            state = json.loads((folder / "keeper.json").read_bytes() or b"{}")
+        except OSError:
+            break
+        except ValueError:
+            continue
+        return state if isinstance(state, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+    return {}
 
 
 def _ending(raw: dict[str, Any], folder: Path) -> Ending:
@@ -178,6 +185,11 @@ def _cut_off() -> Ending:
     return Ending(reason="interrupted", message="the run's keeper process was killed")
 
 
+def _never_begun() -> Ending:
+    """The end of a run that never got a supervisor."""
+    return Ending(reason="spawn_failed", message="the keeper process could not take it: too many files are open there")
+
+
 def _supervisor(folder: Path) -> int | None:
     """The pid of the living supervisor of a run; a recycled pid does not count."""
     supervisor = _state(folder).get("supervisor")
@@ -201,6 +213,18 @@ def stop(folder: Path) -> bool:
     return True
 
 
+@contextmanager
+def _starting(what: str) -> Generator[None]:
+    """Map an OSError of the block to `spawn_failed: WHAT: REASON`."""
+    try:
+        yield
+    except OSError as error:
+        few = error.errno in (errno.EMFILE, errno.ENFILE)
+        limit = "allow more open files (ulimit -n)" if few else "allow more processes or memory"
+        hint = f"try again when less is running, {limit}, or lower limits.max_concurrent"
+        raise ClinvkError("spawn_failed", f"{what}: {error.strerror or error}", hint=hint) from error
+
+
 class Keeper:
     """The keeper process of one server; started again if something killed it."""
 
@@ -210,9 +234,12 @@ class Keeper:
         self._heirs: dict[str, tuple[Mapping[str, Any], int]] = {}
 
     def start(self) -> None:
-        """Start the keeper now (about 20 ms), so that the first run need not wait for it."""
-        ours, theirs = socket.socketpair()
-        with theirs:
+        """Start the keeper now (about 20 ms), so that the first run need not wait for it.
+
+        Raises: ClinvkError(spawn_failed).
+        """
+        with _starting("the keeper process cannot be started"), contextlib.ExitStack() as stack:
+            ours, theirs = map(stack.enter_context, socket.socketpair())
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", keeper.__file__, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
@@ -221,19 +248,27 @@ class Keeper:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
+            theirs.close()
+            for request, lock in self._heirs.values():
+                keeper.send(ours, request, [lock])
+            stack.pop_all()
         self._socket = ours
-        for request, lock in self._heirs.values():
-            keeper.send(ours, request, [lock])
 
     async def kept_alive(self) -> None:
         """Start the keeper again when something killed it, until cancelled; its supervisors live on without it."""
-        while self._socket is not None:
+        while True:
+            if self._socket is None:
+                try:
+                    self.start()
+                except ClinvkError:
+                    await anyio.sleep(RESTART_SECS)
+                    continue
+            assert self._socket is not None
             try:
                 await anyio.wait_readable(self._socket)  # a keeper never sends: this is its end
             except anyio.ClosedResourceError:
                 continue  # whoever wanted to send something noticed first
             self._lost()
-            self.start()
 
     def _lost(self) -> None:
         if self._socket is not None:
@@ -261,8 +296,11 @@ class Keeper:
                 self.start()
             assert self._socket is not None
             try:
-                keeper.send(self._socket, request, fds)
-            except (BrokenPipeError, ConnectionResetError):
+                with _starting("the keeper process cannot be reached"):
+                    keeper.send(self._socket, request, fds)
+            except ClinvkError as error:
+                if not isinstance(error.__cause__, BrokenPipeError | ConnectionResetError):
+                    raise
                 self._lost()
             else:
                 return
@@ -274,7 +312,8 @@ class Keeper:
 
         `locks` are open descriptors that stay open until the last process of the run is dead.
         """
-        ours, theirs = socket.socketpair()
+        with _starting("no connection to the keeper process can be made"):
+            ours, theirs = socket.socketpair()
         with ours:
             with theirs:
                 self._send(

@@ -15,6 +15,7 @@ from clinvk.executor.admission import Start
 from clinvk.executor.live import LiveRun
 from clinvk.executor.process import Adopted, Supervised
 from clinvk.executor.spool import MAX_LINE_BYTES, Answer, EventLog, Lines, chunks
+from clinvk.files import reading as reading_file
 
 
 @dataclass(slots=True)
@@ -89,7 +90,8 @@ async def follow(process: Supervised | Adopted, reading: Reading, start: Start) 
             await process.news()
             ending = process.ending
             if stdout is None and path.exists():
-                stdout = stack.enter_context(path.open("rb"))
+                with reading_file(path):
+                    stdout = stack.enter_context(path.open("rb"))
             for chunk in chunks(stdout) if stdout else ():
                 start.settled.set()
                 reading.feed(chunk)

@@ -15,7 +15,7 @@ from clinvk.executor.proctree import LINUX, descendants, signal_all, start_time
 
 STATE_BYTES = 4096  # one page, padded: the ending is written in place, so a full disk cannot refuse it
 PIPE_BYTES = 1 << 20
-MESSAGE_CHARS = 1000  # of an ending, so that it fits into the page
+MESSAGE_CHARS = 900  # of an ending, so that it fits into the page whatever the script
 STDERR_LIMIT = 16 << 20  # bytes kept of stderr; the rest is read and dropped
 TAKES = 8  # of a full pipe, before the stragglers are looked at again
 DRAIN_SECS = 1.0  # how long to wait for the end of file once no descendant is alive
@@ -85,7 +85,7 @@ class Spool:
             return 0
         except OSError as error:
             self.failed = error
-            moved = len(os.read(self.read_fd, PIPE_BYTES))
+            return self.take()  # from here on what comes is dropped
         if moved == 0:
             self.open = False
         self.size += moved
@@ -175,6 +175,9 @@ class Supervisor:
             self._spawn()
         except OSError as error:  # of the working directory, the stdin file or the program
             self.reason, self.message = "spawn_failed", f"{error.strerror}: {error.filename or self.request['argv'][0]}"
+            return False
+        except ValueError as error:  # what cannot be an argument or a variable: a NUL, or no Unicode text
+            self.reason, self.message = "spawn_failed", f"{error}: {self.request['argv'][0]}"
             return False
         return True
 
@@ -349,7 +352,8 @@ class Supervisor:
             "ending": ending,
         }
         try:
-            os.pwrite(self.state, json.dumps(state).encode().ljust(STATE_BYTES)[:STATE_BYTES], 0)
+            data = json.dumps(state, ensure_ascii=False).encode("utf-8", "replace")
+            os.pwrite(self.state, data.ljust(STATE_BYTES)[:STATE_BYTES], 0)
         except OSError as error:
             if ending is None:
                 self._stop("disk_full", f"cannot write to {self.folder}: {error.strerror}")
