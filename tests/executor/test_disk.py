@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ import pytest
 
 import needed
 from clinvk.errors import ClinvkError
-from clinvk.request import PromptRequest, RunsRequest
-from clinvk.response import PromptResult
+from clinvk.request import ChainRequest, PromptRequest, RunsRequest
+from clinvk.response import ChainResult, PromptResult
+from clinvk.tools import chain as chains
 from clinvk.tools import prompt, runs
 from clinvk.tools.app import App
+from clinvk.tools.settle import settled
 from fakes import agent
 from fakes.world import PATIENCE_SECS, World
 
@@ -56,8 +59,11 @@ def small(world: World) -> Iterator[World]:
 
 
 async def run(app: App, world: World, *steps: agent.Step) -> PromptResult:
+    return await asked(app, world, PromptRequest(prompt=agent.prompt(*steps), backend="claude"))
+
+
+async def asked(app: App, world: World, request: PromptRequest) -> PromptResult:
     with anyio.fail_after(PATIENCE_SECS):
-        request = PromptRequest(prompt=agent.prompt(*steps), backend="claude")
         result = await prompt.prompt(app, request, world.caller())
     assert isinstance(result, PromptResult)
     return result
@@ -131,6 +137,27 @@ async def test_a_result_that_cannot_be_saved_is_answered_and_settled_later(small
         later = await shown(app, small, told["run"])
     assert (later.run_id, later.output) == (result.run_id, "the answer")
     assert later.status == result.status
+
+
+@pytest.mark.parametrize("pages", range(1, 9))
+async def test_wherever_a_run_meets_the_full_disk_its_record_says_what_was_answered(small: World, pages: int) -> None:
+    chain = ChainRequest.model_validate({"steps": [{"prompt": text, "backend": "claude"} for text in ("one", "two")]})
+    answered: list[tuple[str, str]] = []
+    async with small.app() as app:
+        for request in (PromptRequest(prompt="hello", backend="claude", ephemeral=True), chain):
+            ballast = fill(small.home)
+            os.truncate(ballast, ballast.stat().st_size - pages * 4096)
+            with anyio.fail_after(PATIENCE_SECS), suppress(ClinvkError):
+                if isinstance(request, ChainRequest):
+                    told: PromptResult | ChainResult = await chains.chain(app, request, small.caller())
+                else:
+                    told = await asked(app, small, request)
+                answered.append((told.run_id, told.status))
+            ballast.unlink()
+    async with small.app() as app:
+        recorded = [(run_id, settled(app, run_id).status) for run_id, _ in answered]
+    assert recorded == answered
+    assert len(app.runs.ids()) >= len(answered)
 
 
 async def test_a_home_that_becomes_read_only_gives_a_clear_error(small: World) -> None:

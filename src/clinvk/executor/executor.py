@@ -103,7 +103,7 @@ class Executor:
             with live.driving:
                 live.result = await work(live)
         except ClinvkError as error:
-            live.result = self._failed(run_id, on_failure(error.failure))
+            live.result = self._failed(live, on_failure(error.failure))
         except Exception as error:  # noqa: BLE001 - a bug met by one run must not end the others
             sys.excepthook(type(error), error, error.__traceback__)
             failure = Failure(
@@ -111,7 +111,7 @@ class Executor:
                 message=f"{type(error).__name__}: {error}",
                 hint="this is a bug in clinvk; the traceback is in its log",
             )
-            live.result = self._failed(run_id, on_failure(failure))
+            live.result = self._failed(live, on_failure(failure))
         finally:
             live.stage = "ended"
             self.live.pop(run_id, None)
@@ -123,9 +123,11 @@ class Executor:
             os.close(live.lock)
             live.done.set()
 
-    def _failed(self, run_id: str, result: BaseModel) -> BaseModel:
-        with suppress(ClinvkError):  # what cannot be saved is still answered
-            self.runs.finish(run_id, result, sync=False)
+    def _failed(self, live: LiveRun, result: BaseModel) -> BaseModel:
+        try:
+            self.runs.finish(live.record.id, result, sync=live.handed)
+        except ClinvkError:  # what cannot be saved is still answered
+            self.runs.give_up(live.record.id, "failed")
         return result
 
     def hand_out(self, live: LiveRun, argv: Sequence[str]) -> None:
@@ -271,6 +273,7 @@ class Executor:
             self.runs.finish(plan.run_id, result, sync=live is None or live.handed)
         except ClinvkError as error:
             result.warnings.append(f"the result could not be saved: {error.failure.message}")
+            self.runs.give_up(plan.run_id, result.status)
         reading.take([RunFinished(plan.run_id, result.status, result.error)])
         reading.close()
         return result

@@ -6,6 +6,7 @@
     output.txt     the whole answer, where it is longer than what result.json holds
     result.json    the result; once it is there the run has ended and nothing of it changes any more
     handed, read, cancel   empty marks: its id was given out; its result was fetched; its end was asked for
+    unsaved-STATUS   another mark: that it ended so was told, but the disk had no room for its result
     run.lock       held by whoever drives the run, and by its keeper
 
 A run is running exactly when it has no result and its lock is held.
@@ -18,7 +19,7 @@ import shutil
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,7 +28,8 @@ from clinvk.files import is_held, private, taken, write_whole, writing
 
 RunKind = Literal["prompt", "parallel", "chain", "compare"]
 Mark = Literal["handed", "read", "cancel"]
-STATUSES = ("completed", "failed", "cancelled", "interrupted")  # of a run that has ended
+RunEnd = Literal["completed", "failed", "cancelled", "interrupted"]
+ENDS: tuple[RunEnd, ...] = get_args(RunEnd)
 
 
 class RunRecord(BaseModel):
@@ -114,6 +116,11 @@ class RunStore:
 
     def mark(self, run_id: str, mark: Mark) -> None:
         """Set a mark; setting it again changes nothing."""
+        self._put(run_id, mark)
+        if mark == "read" and run_id in self._finished:
+            self._finished[run_id].unread = False
+
+    def _put(self, run_id: str, mark: str) -> None:
         folder = self.path(run_id)
         with writing(folder), suppress(FileExistsError):
             try:
@@ -122,8 +129,6 @@ class RunStore:
                 raise
             except OSError:  # no lock, or a file system without links
                 os.close(os.open(folder / mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        if mark == "read" and run_id in self._finished:
-            self._finished[run_id].unread = False
 
     def marked(self, run_id: str, mark: Mark) -> bool:
         """Whether a mark is set."""
@@ -132,6 +137,15 @@ class RunStore:
     def finish(self, run_id: str, result: BaseModel, *, sync: bool) -> None:
         """Save the result; from here on the run has ended."""
         write_whole(self.path(run_id) / "result.json", result.model_dump_json().encode(), sync=sync)
+
+    def give_up(self, run_id: str, status: str) -> None:
+        """The result cannot be saved: note at least how the run ended, which takes no space, for who settles it."""
+        with suppress(ClinvkError):
+            self._put(run_id, f"unsaved-{status}")
+
+    def given_up(self, run_id: str) -> RunEnd | None:
+        """How a run ended whose result could not be saved."""
+        return next((status for status in ENDS if (self.path(run_id) / f"unsaved-{status}").exists()), None)
 
     def resolve(self, prefix: str) -> str:
         """The id that `prefix` begins. Raises ClinvkError(run_not_found), or invalid_request when several do."""
@@ -181,7 +195,7 @@ class RunStore:
             result = json.loads((self.path(run_id) / "result.json").read_bytes())
         except (OSError, ValueError):
             return None
-        if not isinstance(result, dict) or result.get("status") not in STATUSES:  # pyright: ignore[reportUnknownMemberType]
+        if not isinstance(result, dict) or result.get("status") not in ENDS:  # pyright: ignore[reportUnknownMemberType]
             return None
         return result  # pyright: ignore[reportUnknownVariableType]
 

@@ -89,6 +89,7 @@ def work(app: App, caller: Caller, drive: Drive[Result]) -> Callable[[LiveRun], 
             app.runs.finish(live.record.id, result, sync=live.handed)
         except ClinvkError as error:
             result.warnings.append(f"the result could not be saved: {error.failure.message}")
+            app.runs.give_up(live.record.id, result.status)
         return result
 
     return driven

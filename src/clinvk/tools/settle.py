@@ -58,16 +58,27 @@ def _is_awaited(app: App, record: RunRecord) -> bool:
 
 
 def _settle_prompt(app: App, record: RunRecord) -> None:
-    ending = read_ending(app.runs.path(record.id))
-    if ending is None:
-        began = started_at(app.runs.path(record.id)) is not None
-        message = "it was cut off: its keeper was killed or the machine stopped" if began else "it was never started"
-        ending = Ending(reason="interrupted", message=message)
+    ending = read_ending(app.runs.path(record.id)) or _unrecorded(app, record.id)
     try:
         plan = plans.load(record.plan, record.id, registry.get(record.backend), record.request["prompt"])
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(app, record) from error
     app.executor.settle(plan, ending, keeping(app))
+
+
+def _unrecorded(app: App, run_id: str) -> Ending:
+    """The end of a run that its keeper did not write down: the one its caller was told of, or that it was cut off."""
+    match app.runs.given_up(run_id):
+        case "completed":
+            return Ending(reason="exited", exit_code=0)
+        case "cancelled":
+            return Ending(reason="cancelled")
+        case "failed":
+            return Ending(reason="disk_full", message="its result could not be saved when it ended")
+        case _:
+            began = started_at(app.runs.path(run_id)) is not None
+            why = "it was cut off: its keeper was killed or the machine stopped" if began else "it was never started"
+            return Ending(reason="interrupted", message=why)
 
 
 def _assembled(app: App, record: RunRecord, status: RunStatus) -> Result:
@@ -132,7 +143,7 @@ def _children(app: App, run_id: str) -> dict[int, PromptResult]:
 
 
 def _cut_off(app: App, run_id: str) -> RunStatus:
-    return "cancelled" if app.runs.marked(run_id, "cancel") else "interrupted"
+    return app.runs.given_up(run_id) or ("cancelled" if app.runs.marked(run_id, "cancel") else "interrupted")
 
 
 def newest_events(folder: Path) -> list[dict[str, Any]]:
