@@ -18,18 +18,11 @@ from clinvk.errors import Failure
 from clinvk.gateway import answers
 from clinvk.gateway.service import ANONYMOUS, Trail, trail_of
 from clinvk.web.guard import OWNER
+from clinvk.web.headers import SECURITY_HEADERS
 
 REQUEST_ID = "clinvk.request_id"
 NO_ROUTE = "none"
 CLIENT_LEFT = 499  # nginx's number; nobody sees it but logs and metrics
-SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _log = logging.getLogger("clinvk.gateway")

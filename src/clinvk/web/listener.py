@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from clinvk.config.cascade import Loaded
 from clinvk.config.problems import ConfigError, Problem
+from clinvk.web.connection import FastProtocol, StrictProtocol
 
 BACKLOG = 2048  # uvicorn's own
 SHUTDOWN_SECS = 10  # handlers were told already; what is left is stopping processes and sending the last answers
@@ -50,7 +51,7 @@ def configured(app: ASGIApp, http: Parser) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         lifespan="on",
-        http=http,
+        http=FastProtocol if http == "httptools" else StrictProtocol,
         ws="none",
         log_config=None,
         log_level=logging.WARNING,
