@@ -33,6 +33,7 @@ def _not_blank(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_deliverable)]
+Word = Annotated[Text, Field(min_length=1)]  # an id, a name, a path, a filter: an empty one would count as left out
 Prompt = Annotated[Text, AfterValidator(_not_blank), Field(min_length=1, max_length=MAX_PROMPT_CHARS)]
 
 
@@ -45,20 +46,20 @@ class PromptOptions(_Request):
     """The fields that a prompt, a parallel task and a chain step share."""
 
     prompt: Prompt
-    backend: Text | None = None
+    backend: Word | None = None
     model: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
-    workdir: Text | None = None
-    session_id: Text | None = None
+    workdir: Word | None = None
+    session_id: Word | None = None
     approval_mode: ApprovalMode | None = None
     sandbox_mode: SandboxMode | None = None
     system_prompt: Text | None = None
     max_turns: Annotated[int, Field(ge=1, le=10_000)] | None = None
     timeout_secs: Annotated[float, Field(gt=0, le=86_400)] | None = None
     ephemeral: bool = False
-    files: list[Text] = Field(default_factory=list)
+    files: list[Word] = Field(default_factory=list)
     output_schema: dict[str, Any] | None = None
-    extra: list[Text] = Field(default_factory=list)
-    tags: list[Text] = Field(default_factory=list)
+    extra: list[Word] = Field(default_factory=list)
+    tags: list[Word] = Field(default_factory=list)
     metadata: dict[str, Any] = Field(default_factory=dict)
     dry_run: bool = False
 
@@ -110,11 +111,11 @@ class CompareRequest(_Request):
     """The same prompt on several backends, ranked, and judged if asked."""
 
     prompt: Prompt
-    backends: list[Text] | None = None
-    models: dict[str, Text] = Field(default_factory=dict)
+    backends: list[Word] | None = None
+    models: dict[str, Word] = Field(default_factory=dict)
     sequential: bool = False
-    judge: Text | None = None
-    workdir: Text | None = None
+    judge: Word | None = None
+    workdir: Word | None = None
     timeout_secs: Annotated[float, Field(gt=0, le=86_400)] | None = None
     wait_secs: WaitSecs | None = None
     fresh: bool = False
@@ -124,12 +125,12 @@ class SessionsRequest(_Request):
     """Read sessions: a page of the list, a search, or one with a page of its turns."""
 
     action: Literal["list", "search", "show"]
-    session_id: Text | None = None
-    query: Text | None = None
-    backend: Text | None = None
-    workdir: Text | None = None
-    tag: Text | None = None
-    status: Text | None = None
+    session_id: Word | None = None
+    query: Word | None = None
+    backend: Word | None = None
+    workdir: Word | None = None
+    tag: Word | None = None
+    status: Word | None = None
     limit: Annotated[int, Field(ge=1, le=500)] = 20
     offset: Annotated[int, Field(ge=0)] = 0
 
@@ -138,8 +139,8 @@ class SessionEditRequest(_Request):
     """Change one session's head, or make or remove one."""
 
     action: Literal["fork", "tag", "untag", "rename", "delete"]
-    session_id: Annotated[Text, Field(min_length=1)]
-    tags: list[Text] = Field(default_factory=list)
+    session_id: Word
+    tags: list[Word] = Field(default_factory=list)
     title: Text | None = None
 
 
@@ -147,12 +148,12 @@ class RunsRequest(_Request):
     """Read runs: list, one's result, wait for it, or a page of its full output."""
 
     action: Literal["list", "status", "wait", "output"]
-    run_id: Text | None = None
+    run_id: Word | None = None
     wait_secs: WaitSecs | None = None
-    query: Text | None = None
-    backend: Text | None = None
-    workdir: Text | None = None
-    status: Text | None = None
+    query: Word | None = None
+    backend: Word | None = None
+    workdir: Word | None = None
+    status: Word | None = None
     limit: Annotated[int, Field(ge=1, le=200_000)] | None = None
     offset: Annotated[int, Field(ge=0)] = 0
 
@@ -160,4 +161,4 @@ class RunsRequest(_Request):
 class CancelRequest(_Request):
     """Stop a run and everything it started."""
 
-    run_id: Annotated[Text, Field(min_length=1)]
+    run_id: Word

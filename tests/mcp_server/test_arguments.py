@@ -30,10 +30,26 @@ def told(model: type[PromptRequest | ParallelRequest | RunsRequest | NoArguments
         ({"prompt": "x", "tags": "a"}, "tags is 'a'; it must be a valid list"),
         ({"prompt": "x", "metadata": "{broken"}, "metadata is '{broken'; it must be a valid dictionary"),
         ({"prompt": "a\0b"}, "prompt must not contain NUL characters"),
+        ({"prompt": "x", "session_id": ""}, "session_id must not be empty"),
+        (
+            {"prompt": "x", "workdir": "", "files": [""], "tags": ["a", ""]},
+            "workdir must not be empty; files[0] must not be empty; tags[1] must not be empty",
+        ),
+        ({"prompt": "x", "model": "y" * 201}, "model has 201 characters; at most 200 are accepted"),
     ],
 )
 def test_a_fault_is_told_with_field_value_and_what_is_accepted(given: dict[str, object], message: str) -> None:
     assert told(PromptRequest, given) == message
+
+
+@pytest.mark.parametrize("field", ["run_id", "query", "backend", "workdir", "status"])
+def test_an_empty_filter_is_none(field: str) -> None:
+    assert told(RunsRequest, {"action": "list", field: ""}) == f"{field} must not be empty"
+
+
+def test_a_list_that_is_too_long_is_told_with_both_numbers() -> None:
+    message = told(ParallelRequest, {"tasks": [{"prompt": "x"}] * 501})
+    assert message == "tasks has 501 elements; at most 500 are accepted"
 
 
 def test_an_unknown_parameter_is_told_with_the_nearest_and_with_all_that_exist() -> None:

@@ -1,7 +1,7 @@
 """What is wrong with a request, in words: the field, the value it had, and what is accepted instead."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
@@ -40,12 +40,19 @@ def _told(fault: ErrorDetails, model: type[BaseModel]) -> str:
             return f"{name} is {_shown(fault['input'])}; it must be one of {context.get('expected')}"
         case "value_error":
             return f"{name} {context.get('error')}"
-        case "too_short":
-            return f"{name} must not be empty"
+        case "too_short" | "too_long":
+            return f"{name} {_length(fault['input'], context)}"
         case _:
             message = fault["msg"].removeprefix("Input should be ").removeprefix("String should ")
             verb = "must be" if fault["msg"].startswith("Input should be ") else "must"
             return f"{name} is {_shown(fault['input'])}; it {verb} {message}"
+
+
+def _length(given: Sized, context: Mapping[str, Any]) -> str:
+    if "max_length" not in context:
+        return "must not be empty"
+    what = "characters" if isinstance(given, str) else "elements"
+    return f"has {len(given):,} {what}; at most {context['max_length']:,} are accepted"
 
 
 def _path(location: Location) -> str:
