@@ -35,6 +35,8 @@ async def test_a_field_that_a_reading_of_sessions_would_pass_over_is_refused(
         ({"action": "status", "run_id": "x", "backend": "claude"}, "backend"),
         ({"action": "list", "run_id": "x"}, "run_id"),
         ({"action": "list", "workdir": "work"}, "workdir"),
+        ({"action": "status", "run_id": "x", "limit": 5}, "limit"),
+        ({"action": "wait", "run_id": "x", "offset": 5}, "offset"),
     ],
 )
 async def test_a_field_that_a_reading_of_runs_would_pass_over_is_refused(

@@ -93,10 +93,60 @@ async def test_a_listing_is_filtered(world: World) -> None:
     assert found == [[one.run_id], [one.run_id], [two.run_id], [three.run_id], []]
 
 
+async def test_a_run_of_several_is_found_by_what_its_parts_are(world: World) -> None:
+    (world.workdir / "below").mkdir()
+    tasks = [
+        {"prompt": "first", "backend": "claude"},
+        {"prompt": "second line\nwith the Needle", "backend": "codex", "workdir": "below"},
+    ]
+    async with world.app() as app:
+        with anyio.fail_after(PATIENCE_SECS):
+            both = await parallel.parallel(app, ParallelRequest.model_validate({"tasks": tasks}), world.caller())
+            assert isinstance(both, ParallelResult)
+        await ask(app, world, "other")
+        filters: list[dict[str, Any]] = [
+            {"backend": "codex"},
+            {"workdir": str(world.workdir / "below")},
+            {"query": "needle"},
+            {"query": both.results[1].run_id},
+            {"backend": "gemini"},
+            {"query": "no such text"},
+        ]
+        found = [ids(await look(app, world, "list", **one)) for one in filters]
+    assert found == [[both.run_id]] * 4 + [[], []]
+
+
+async def test_a_page_of_runs_says_where_the_next_begins(world: World) -> None:
+    async with world.app() as app:
+        asked = [(await ask(app, world, str(number))).run_id for number in range(5)]
+        pages: list[list[str]] = []
+        offset: int | None = 0
+        while offset is not None:
+            page = await look(app, world, "list", limit=2, offset=offset)
+            assert (page.total, page.offset) == (5, offset)
+            pages.append(ids(page))
+            offset = page.next_offset
+    assert pages == [[asked[4], asked[3]], [asked[2], asked[1]], [asked[0]]]
+
+
+async def test_a_match_far_along_a_line_is_shown_with_where_it_stands(world: World) -> None:
+    text = "start\n" + "x" * 50_000 + "needle" + "y" * 50_000
+    agent.decide(world.bin, "claude", {"answer": text})
+    async with world.app() as app:
+        result = await ask(app, world, "one long line")
+        found = await look(app, world, "output", run_id=result.run_id, query="Needle")
+    assert found.matches is not None
+    [match] = found.matches
+    assert "needle" in match["line"]
+    assert len(match["line"]) == 2_000
+    assert text[match["offset"] :].startswith(match["line"])
+
+
 async def test_children_are_listed_with_their_parent_only(world: World) -> None:
     async with world.app() as app:
         request = ParallelRequest.model_validate({"tasks": [{"prompt": "a", "backend": "claude"}] * 2})
         result = await parallel.parallel(app, request, world.caller())
+        assert isinstance(result, ParallelResult)
         found = await look(app, world, "list")
         shown = await look(app, world, "status", run_id=result.run_id)
     assert ids(found) == [result.run_id]
@@ -191,6 +241,25 @@ async def test_a_running_run_shows_what_it_has_said_so_far(world: World) -> None
     assert (ended.result.status, ended.result.output) == ("completed", "so far, held")
 
 
+async def test_a_run_that_has_said_much_shows_it_from_the_beginning(world: World) -> None:
+    up, go = world.fifo("up"), world.fifo("go")
+    pieces = [f"piece {number}, " for number in range(50)]
+    text = agent.prompt(*({"say": piece} for piece in pieces), {"reach": str(up)}, {"wait": str(go)})
+    async with world.app() as app:
+        running = await ask(app, world, text, wait_secs=0)
+        await up.reached()
+        with anyio.fail_after(PATIENCE_SECS):
+            while True:
+                shown = await look(app, world, "status", run_id=running.run_id)
+                assert isinstance(shown.result, PromptResult)
+                if pieces[-1] in shown.result.output:
+                    break
+                await anyio.lowlevel.checkpoint()
+        await go.release()
+    assert (shown.result.output, shown.result.output_truncated) == ("".join(pieces), False)
+    assert shown.result.output_chars == len("".join(pieces))
+
+
 async def test_another_process_sees_waits_for_and_reads_a_run(world: World) -> None:
     results: list[RunsResult] = []
     async with world.app() as app, held(app, world) as (running, go), world.app() as other:
@@ -263,6 +332,7 @@ async def test_the_output_of_a_parallel_run_is_that_of_its_children(world: World
     async with world.app() as app:
         request = ParallelRequest.model_validate({"tasks": [{"prompt": "a", "backend": "claude"}]})
         result = await parallel.parallel(app, request, world.caller())
+        assert isinstance(result, ParallelResult)
         with pytest.raises(ClinvkError) as refused:
             await look(app, world, "output", run_id=result.run_id)
     assert result.results[0].run_id in (refused.value.failure.hint or "")
@@ -334,6 +404,7 @@ async def test_a_parallel_run_is_cancelled_from_another_process_with_what_it_had
             {"tasks": [{"prompt": text, "backend": "claude"} for text in tasks], "max_parallel": 1, "wait_secs": 0}
         )
         running = await parallel.parallel(app, request, world.caller())
+        assert isinstance(running, ParallelResult)
         world.processes.watch_agent(await up.reached())
         status = await cancel(other, running.run_id)
         found = await look(other, world, "status", run_id=running.run_id)

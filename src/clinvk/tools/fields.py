@@ -12,7 +12,7 @@ from clinvk.errors import ClinvkError
 def refuse_unused(request: BaseModel, action: str, unused: Mapping[str, Sequence[str]]) -> None:
     """Raises ClinvkError(invalid_request) when a field that means nothing to `action` was given."""
     for field in unused[action]:
-        if getattr(request, field) is not None:
+        if getattr(request, field) != type(request).model_fields[field].default:
             used = [name for name, fields in unused.items() if field not in fields]
             raise ClinvkError(
                 "invalid_request",

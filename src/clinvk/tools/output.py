@@ -12,7 +12,9 @@ from clinvk.tools.settle import settled
 
 PAGE_CHARS = 20_000
 MAX_MATCHES = 100
+LINE_CHARS = 2_000  # of a matching line; of a longer one the part around the match
 PIECE_CHARS = 1 << 20
+SO_FAR = "the run goes on: this is what it has said so far"
 
 
 def page(app: App, run_id: str, request: RunsRequest) -> RunsResult:
@@ -29,9 +31,16 @@ def page(app: App, run_id: str, request: RunsRequest) -> RunsResult:
         total += len(piece)
     text = "".join(parts)
     after = request.offset + len(text)
-    if settled(app, run_id).status != "running" and after >= total:
+    running = settled(app, run_id).status == "running"
+    if not running and after >= total:
         app.runs.mark(run_id, "read")
-    return RunsResult(text=text, offset=request.offset, next_offset=after if after < total else None, total_chars=total)
+    return RunsResult(
+        text=text,
+        offset=request.offset,
+        next_offset=after if after < total else None,
+        total_chars=total,
+        warnings=[SO_FAR] if running else [],
+    )
 
 
 def _search(app: App, run_id: str, request: RunsRequest) -> RunsResult:
@@ -45,9 +54,23 @@ def _search(app: App, run_id: str, request: RunsRequest) -> RunsResult:
             if len(matches) == limit:
                 more = offset
             else:
-                matches.append({"offset": offset, "line": line.rstrip("\n")[:2000]})
+                begin = _shown_from(line, wanted)
+                shown = line[begin : begin + LINE_CHARS].rstrip("\n")
+                matches.append({"offset": offset + begin, "line": shown})
         offset += len(line)
-    return RunsResult(matches=matches, offset=request.offset, next_offset=more, total_chars=offset)
+    return RunsResult(
+        matches=matches,
+        offset=request.offset,
+        next_offset=more,
+        total_chars=offset,
+        warnings=[SO_FAR] if settled(app, run_id).status == "running" else [],
+    )
+
+
+def _shown_from(line: str, wanted: str) -> int:
+    """Where what is shown of a matching line begins: its beginning, unless the match would not be seen then."""
+    found = line.casefold().find(wanted)
+    return 0 if found + len(wanted) <= LINE_CHARS else max(0, min(found, len(line) - 1) - LINE_CHARS // 4)
 
 
 def whole(app: App, result: PromptResult) -> str:

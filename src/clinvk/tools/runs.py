@@ -1,5 +1,7 @@
 """Read runs, wait for them, and stop them, whichever process drives them."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import anyio
 
 from clinvk.errors import ClinvkError
 from clinvk.executor.process import stop
-from clinvk.executor.runs import RunState
+from clinvk.executor.runs import RunRecord, RunState
 from clinvk.request import CancelRequest, RunsRequest
 from clinvk.response import CancelResult, RunsResult, RunStatus, RunSummary
 from clinvk.sessions.model import timestamp
@@ -26,8 +28,8 @@ STATUSES = ("completed", "failed", "cancelled", "running", "interrupted", "unrea
 
 UNUSED = {
     "list": ("run_id", "wait_secs"),
-    "status": ("query", "backend", "workdir", "status", "wait_secs"),
-    "wait": ("query", "backend", "workdir", "status"),
+    "status": ("query", "backend", "workdir", "status", "wait_secs", "limit", "offset"),
+    "wait": ("query", "backend", "workdir", "status", "limit", "offset"),
     "output": ("backend", "workdir", "status", "wait_secs"),
 }
 
@@ -71,12 +73,18 @@ def _page(app: App, request: RunsRequest) -> RunsResult:
         except ClinvkError as error:
             warnings.append(error.failure.message)
             continue
-        if state.record.parent_id is None and _matches(state, request):
+        if state.record.parent_id is None and _matches(app, state, request):
             found.append((_rank(state), -state.record.created_at, state))
     found.sort(key=lambda entry: entry[:2])  # unread, then running, then the rest; newest first
     limit = request.limit or 20
-    page = found[request.offset : request.offset + limit]
-    return RunsResult(runs=[summary(state) for *_, state in page], total=len(found), warnings=warnings)
+    after = request.offset + limit
+    return RunsResult(
+        runs=[summary(state) for *_, state in found[request.offset : after]],
+        total=len(found),
+        offset=request.offset,
+        next_offset=after if after < len(found) else None,
+        warnings=warnings,
+    )
 
 
 def _rank(state: RunState) -> int:
@@ -85,18 +93,43 @@ def _rank(state: RunState) -> int:
     return 0 if state.unread else 2
 
 
-def _matches(state: RunState, request: RunsRequest) -> bool:
+def _matches(app: App, state: RunState, request: RunsRequest) -> bool:
     record = state.record
     if request.status == "unread":
         if not state.unread or state.status == "running":
             return False
     elif request.status is not None and state.status != request.status:
         return False
-    if request.backend is not None and record.backend != request.backend:
+    if request.backend is None and request.workdir is None and request.query is None:
+        return True
+    family = [record] if record.kind == "prompt" else [record, *_children(app, record.id)]
+    if request.backend is not None and all(each.backend != request.backend for each in family):
         return False
-    if request.workdir is not None and Path(record.workdir) != Path(request.workdir).expanduser():
-        return False
-    return request.query is None or request.query.casefold() in f"{record.title} {record.id}".casefold()
+    if request.workdir is not None:
+        workdir = Path(request.workdir).expanduser()
+        if all(Path(each.workdir) != workdir for each in family):
+            return False
+    return request.query is None or _says(app, family, request.query.casefold())
+
+
+def _children(app: App, run_id: str) -> list[RunRecord]:
+    """What a run of several is made of; what was damaged is passed over."""
+    records: list[RunRecord] = []
+    for child in app.runs.children(run_id):
+        with suppress(ClinvkError):
+            records.append(app.runs.state(child).record)
+    return records
+
+
+def _says(app: App, family: Sequence[RunRecord], wanted: str) -> bool:
+    """Whether the text stands in a title, an id, or a prompt."""
+    if any(wanted in f"{each.title} {each.id}".casefold() for each in family):
+        return True
+    for each in family:
+        asked: object = app.runs.record(each.id).request.get("prompt")  # a finished run is remembered without it
+        if isinstance(asked, str) and wanted in asked.casefold():
+            return True
+    return False
 
 
 def summary(state: RunState) -> RunSummary:

@@ -26,6 +26,7 @@ RESULTS: dict[str, type[Result]] = {
 }
 NEWEST_BYTES = 64 * 1024  # of events.jsonl, read from its end
 NEWEST_EVENTS = 20
+SAID_BYTES = 1 << 20  # of events.jsonl, read from its beginning; `runs` with action output has all
 
 
 def settled(app: App, run_id: str, *, abandoned: bool = False) -> RunState:
@@ -116,8 +117,7 @@ def running(app: App, record: RunRecord) -> Result:
     """How far a run has come, with what it has said so far."""
     if record.kind != "prompt":
         return _assembled(app, record, "running")
-    events = newest_events(app.runs.path(record.id))
-    text = "".join(event["text"] for event in events if event.get("type") == "text_delta")
+    text, is_all = _said_so_far(app.runs.path(record.id))
     return PromptResult(
         run_id=record.id,
         status="running",
@@ -125,6 +125,7 @@ def running(app: App, record: RunRecord) -> Result:
         model=record.model,
         session_id=record.session_id,
         output=text,
+        output_truncated=not is_all,
         output_chars=len(text),
         partial=True,
         duration_ms=assemble.elapsed_ms(record),
@@ -146,21 +147,36 @@ def _cut_off(app: App, run_id: str) -> RunStatus:
     return app.runs.given_up(run_id) or ("cancelled" if app.runs.marked(run_id, "cancel") else "interrupted")
 
 
+def _said_so_far(folder: Path) -> tuple[str, bool]:
+    """The text of a run that goes on, from its beginning, and whether that is all of it."""
+    try:
+        with (folder / "events.jsonl").open("rb") as log:
+            head = log.read(SAID_BYTES)
+    except OSError:
+        return "", True
+    said = [event["text"] for event in _events(head) if event.get("type") == "text_delta"]
+    return "".join(said), len(head) < SAID_BYTES
+
+
 def newest_events(folder: Path) -> list[dict[str, Any]]:
     """The last events of a run, oldest first."""
     try:
         with (folder / "events.jsonl").open("rb") as log:
             log.seek(0, 2)
             log.seek(max(0, log.tell() - NEWEST_BYTES))
-            lines = log.read().split(b"\n")
+            return _events(log.read())[-NEWEST_EVENTS:]
     except OSError:
         return []
+
+
+def _events(log: bytes) -> list[dict[str, Any]]:
+    """The events of a piece of the log; lines that were cut off are passed over."""
     events: list[dict[str, Any]] = []
-    for line in lines:
+    for line in log.split(b"\n"):
         try:
             event = json.loads(line)
         except ValueError:
             continue
         if isinstance(event, dict):
             events.append(event)  # pyright: ignore[reportUnknownArgumentType]
-    return events[-NEWEST_EVENTS:]
+    return events
