@@ -103,7 +103,7 @@ async def test_a_call_becomes_a_task_with_the_id_of_its_run(world: World) -> Non
         assert task.pop("createdAt") <= task.pop("lastUpdatedAt")
         run_id = task.pop("taskId")
         assert task.pop("statusMessage", "") == ""
-        assert task == {"resultType": "task", "status": "working", "ttlMs": 30 * DAY_MS, "pollIntervalMs": 1000}
+        assert task == {"resultType": "task", "status": "working", "ttlMs": 7 * DAY_MS, "pollIntervalMs": 1000}
         await reached.reached()
         (run,) = (await client.call("runs", action="list"))["structuredContent"]["runs"]
         assert (run["run_id"], run["status"]) == (run_id, "running")
@@ -269,7 +269,7 @@ async def test_a_task_whose_result_was_damaged_has_failed(world: World) -> None:
 
 
 async def test_runs_that_are_kept_for_ever_make_tasks_without_an_end(world: World) -> None:
-    async with connected(world, "limits.run_retention_days=0") as client:
+    async with connected(world, "limits.run_retention_days=0", "limits.run_retention_bytes=0") as client:
         task = await client.call("prompt", prompt="hi", backend="codex")
         assert task["ttlMs"] is None
         await client.turned(task["taskId"])

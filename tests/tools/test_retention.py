@@ -8,10 +8,10 @@ import pytest
 
 from clinvk.config.settings import LimitsConfig
 from clinvk.request import ParallelRequest, PromptRequest
-from clinvk.response import PromptResult
+from clinvk.response import ParallelResult, PromptResult
 from clinvk.tools import parallel, prompt
 from clinvk.tools.app import App
-from clinvk.tools.retention import DAY, clean_runs
+from clinvk.tools.retention import DAY, clean_runs, task_secs
 from fakes import agent
 from fakes.world import PATIENCE_SECS, World
 
@@ -64,10 +64,31 @@ async def test_children_go_with_their_parent(world: World) -> None:
         request = ParallelRequest.model_validate({"tasks": [{"prompt": "a"}, {"prompt": "b"}]})
         with anyio.fail_after(PATIENCE_SECS):
             result = await parallel.parallel(app, request, world.caller())
+            assert isinstance(result, ParallelResult)
         family = [result.run_id, *[part.run_id for part in result.results]]
         removed = clean_runs(app, LimitsConfig(run_retention_days=1), now=later(app, result.run_id, 2))
         assert sorted(removed) == sorted(family)
         assert app.runs.ids() == []
+
+
+async def test_a_task_stays_as_long_as_its_client_was_told_whatever_it_weighs(world: World) -> None:
+    limits = LimitsConfig(run_retention_days=30, run_retention_bytes=1)
+    secs = task_secs(limits)
+    assert secs is not None
+    async with world.app() as app:
+        task, other = await ask(app, world, "one"), await ask(app, world, "two")
+        app.runs.mark(task, "task")
+        assert clean_runs(app, limits) == [other]
+        assert clean_runs(app, limits, now=later(app, task, secs / DAY - 0.1)) == []
+        assert clean_runs(app, limits, now=later(app, task, secs / DAY + 0.1)) == [task]
+
+
+@pytest.mark.parametrize(
+    ("days", "size", "promised"), [(0, 0, None), (3, 0, 3), (30, 0, 30), (0, 1, 7), (3, 1, 3), (30, 1, 7)]
+)
+def test_no_more_is_promised_than_is_kept(days: int, size: int, promised: int | None) -> None:
+    secs = task_secs(LimitsConfig(run_retention_days=days, run_retention_bytes=size))
+    assert secs == (None if promised is None else promised * DAY)
 
 
 async def test_the_oldest_go_first_when_records_weigh_too_much(world: World) -> None:

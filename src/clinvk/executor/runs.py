@@ -5,7 +5,8 @@
     events.jsonl   the unified events, one per line
     output.txt     the whole answer, where it is longer than what result.json holds
     result.json    the result; once it is there the run has ended and nothing of it changes any more
-    handed, read, cancel   empty marks: its id was given out; its result was fetched; its end was asked for
+    handed, read, cancel, task   empty marks: its id was given out; its result was fetched; its end was asked for; a
+                   client was told how long it stays
     unsaved-STATUS   another mark: that it ended so was told, but the disk had no room for its result
     run.lock       held by whoever drives the run, and by its keeper
 
@@ -27,7 +28,7 @@ from clinvk.errors import ClinvkError
 from clinvk.files import is_held, private, taken, write_whole, writing
 
 RunKind = Literal["prompt", "parallel", "chain", "compare"]
-Mark = Literal["handed", "read", "cancel"]
+Mark = Literal["handed", "read", "cancel", "task"]
 RunEnd = Literal["completed", "failed", "cancelled", "interrupted"]
 ENDS: tuple[RunEnd, ...] = get_args(RunEnd)
 

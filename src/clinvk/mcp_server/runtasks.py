@@ -4,6 +4,7 @@ Any server on the same home answers for a task, also after the one that began it
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import anyio
@@ -28,12 +29,12 @@ from clinvk.tools import asking, runs, settle, waiting
 from clinvk.tools.app import App
 from clinvk.tools.caller import Caller
 from clinvk.tools.cut import cut
+from clinvk.tools.retention import task_secs
 from clinvk.tools.settle import Result
 
 POLL_MS = 1_000  # agents take minutes
 CANCEL_SECS = 1.0  # a cancel is acknowledged after this time at most; the run ends by itself
 MESSAGE_CHARS = 200
-_DAY_MS = 86_400_000
 _TOOLS = frozenset(settle.RESULTS)
 
 
@@ -108,14 +109,16 @@ class RunTasks:
         return self._task(run_id, "working", message=_how_far(result))
 
     def _task(self, run_id: str, status: Any, **more: Any) -> Task:
-        days = self._app.config.limits.run_retention_days
+        secs = task_secs(self._app.config.limits)
         created_at = self._app.runs.record(run_id).created_at
+        with suppress(ClinvkError):  # the disk is full: better an answer than none
+            self._app.runs.mark(run_id, "task")
         return Task(
             task_id=run_id,
             status=status,
             created_at=created_at,
             updated_at=max(created_at, self._changed_at(run_id)),
-            ttl_ms=round(days * _DAY_MS) if days else None,
+            ttl_ms=None if secs is None else round(secs * 1000),
             poll_ms=POLL_MS,
             **more,
         )

@@ -1,4 +1,7 @@
-"""Removes records of runs that were fetched and are old, or that weigh too much. Unread and running ones stay."""
+"""Removes records of runs that were fetched and are old, or that weigh too much. Unread and running ones stay.
+
+A run that a client polls as a task stays as long as the client was told (`ttlMs`).
+"""
 
 import os
 import time
@@ -11,6 +14,7 @@ from clinvk.tools.app import App
 from clinvk.tools.settle import settled
 
 DAY = 86_400.0
+TASK_DAYS = 7  # for which a run that a client polls as a task stays, whatever all runs weigh
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +31,30 @@ def clean_runs(app: App, limits: LimitsConfig, now: float | None = None) -> list
     removed: list[str] = []
     candidates = sorted(_candidates(app), key=lambda run: run.created_at)
     total = _size(app.runs.folder)
-    oldest = (now or time.time()) - limits.run_retention_days * DAY if limits.run_retention_days else 0.0
+    moment = now or time.time()
+    oldest = moment - limits.run_retention_days * DAY if limits.run_retention_days else 0.0
     for run in candidates:
         too_old = run.created_at < oldest
         too_much = limits.run_retention_bytes and total > limits.run_retention_bytes
-        if too_old or too_much:
+        if too_old or (too_much and not _is_promised(app, run, moment)):
             for run_id in run.run_ids:
                 app.runs.delete(run_id)
                 removed.append(run_id)
             total -= run.size
     return removed
+
+
+def task_secs(limits: LimitsConfig) -> float | None:
+    """How long, from its beginning, a run marked as a task is sure to stay; None for ever."""
+    days = [limits.run_retention_days] if limits.run_retention_days else []
+    if limits.run_retention_bytes:
+        days.append(TASK_DAYS)
+    return min(days) * DAY if days else None
+
+
+def _is_promised(app: App, run: Kept, now: float) -> bool:
+    """Whether a client was told that the run stays, and the time has not passed."""
+    return now < run.created_at + TASK_DAYS * DAY and app.runs.marked(run.run_ids[0], "task")
 
 
 def clean(app: App) -> tuple[list[str], list[str]]:
