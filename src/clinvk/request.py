@@ -117,6 +117,7 @@ class CompareRequest(_Request):
     judge: Word | None = None
     workdir: Word | None = None
     timeout_secs: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    dry_run: bool = False
     wait_secs: WaitSecs | None = None
     fresh: bool = False
 

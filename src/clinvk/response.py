@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
 from clinvk.errors import Failure
 from clinvk.events import TokenUsage
@@ -127,6 +127,28 @@ class DryRunResult(_Result):
     env: list[str]
     stdin_chars: int
     warnings: list[str] = Field(default_factory=list)
+
+
+class DryRunTask(DryRunResult):
+    """What one task of a parallel run would start."""
+
+    task: int
+    id: str | None = None
+    name: str | None = None
+
+
+class DryRunStep(DryRunResult):
+    """What one step of a chain would start."""
+
+    step: int
+    name: str | None = None
+
+
+class DryRunsResult(_Result):
+    """What a parallel, a chain or a comparison would start, in the order of its results."""
+
+    dry_run: Literal[True] = True
+    results: list[SerializeAsAny[DryRunResult]]
 
 
 class SessionSummary(_Result):

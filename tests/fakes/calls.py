@@ -39,16 +39,22 @@ def task(*steps: agent.Step, backend: str = "claude", **more: Any) -> dict[str, 
 async def in_parallel(app: App, world: World, *tasks: dict[str, Any], **more: Any) -> ParallelResult:
     with anyio.fail_after(PATIENCE_SECS):
         request = ParallelRequest.model_validate({"tasks": tasks, **more})
-        return await parallel.parallel(app, request, world.caller())
+        result = await parallel.parallel(app, request, world.caller())
+    assert isinstance(result, ParallelResult)
+    return result
 
 
 async def chained(app: App, world: World, *steps: dict[str, Any], **more: Any) -> ChainResult:
     with anyio.fail_after(PATIENCE_SECS):
         request = ChainRequest.model_validate({"steps": steps, **more})
-        return await chain.chain(app, request, world.caller())
+        result = await chain.chain(app, request, world.caller())
+    assert isinstance(result, ChainResult)
+    return result
 
 
 async def compared(app: App, world: World, **more: Any) -> CompareResult:
     with anyio.fail_after(PATIENCE_SECS):
         request = CompareRequest.model_validate({"prompt": "which?", **more})
-        return await compare.compare(app, request, world.caller())
+        result = await compare.compare(app, request, world.caller())
+    assert isinstance(result, CompareResult)
+    return result

@@ -85,6 +85,24 @@ async def test_every_way_of_running_prompts_works(world: World, mode: Mode) -> N
     assert [result.is_error for result in (parallel, chain, compare, backends)] == [False] * 4
 
 
+@pytest.mark.parametrize("mode", MODES)
+async def test_every_way_of_running_prompts_can_be_a_dry_run(world: World, mode: Mode) -> None:
+    dry = {"prompt": "x", "backend": "claude", "dry_run": True}
+    async with connected(world, "stdio", mode) as client:
+        await client.list_tools()
+        parallel = await client.call_tool("parallel", {"tasks": [dry, {**dry, "backend": "codex", "name": "b"}]})
+        chain = await client.call_tool("chain", {"steps": [{**dry, "name": "a"}]})
+        compare = await client.call_tool("compare", {"prompt": "x", "backends": ["gemini"], "dry_run": True})
+        mixed = await client.call_tool("parallel", {"tasks": [dry, {"prompt": "x", "backend": "claude"}]})
+        runs = await client.call_tool("runs", {"action": "list"})
+    assert [(part["task"], part["name"]) for part in structured(parallel)["results"]] == [(1, None), (2, "b")]
+    assert [(part["step"], part["name"]) for part in structured(chain)["results"]] == [(1, "a")]
+    assert [part["backend"] for part in structured(compare)["results"]] == ["gemini"]
+    assert "## Task 2 (b)\nWould run codex in " in text_of(parallel)
+    assert [result.is_error for result in (parallel, chain, compare, mixed)] == [False, False, False, True]
+    assert structured(runs)["total"] == 0
+
+
 async def test_a_long_run_is_handed_out_and_fetched_later(world: World) -> None:
     gate = world.fifo("gate")
     steps = agent.prompt({"say": "half "}, {"wait": str(gate)}, {"say": "done"})

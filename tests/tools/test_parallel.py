@@ -3,12 +3,11 @@
 import anyio
 import pytest
 
-from clinvk.errors import ClinvkError
 from clinvk.request import CancelRequest, RunsRequest
 from clinvk.response import ParallelResult
 from clinvk.tools import runs
 from fakes import agent
-from fakes.calls import chained, in_parallel, task
+from fakes.calls import in_parallel, task
 from fakes.world import PATIENCE_SECS, World
 
 pytestmark = pytest.mark.anyio
@@ -157,12 +156,3 @@ async def test_cancelling_a_parallel_run_ends_its_children(world: World) -> None
     assert cancelled.status == "cancelled"
     assert isinstance(found.result, ParallelResult)
     assert [one.status for one in found.result.results] == ["cancelled", "cancelled"]
-
-
-@pytest.mark.parametrize("field", ["tasks", "steps"])
-async def test_a_dry_run_inside_is_refused(world: World, field: str) -> None:
-    one = {"prompt": "x", "backend": "claude", "dry_run": True}
-    async with world.app() as app:
-        with pytest.raises(ClinvkError) as refused:
-            await (in_parallel(app, world, one) if field == "tasks" else chained(app, world, one))
-    assert refused.value.failure.details["field"] == f"{field}[0].dry_run"

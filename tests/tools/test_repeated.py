@@ -29,7 +29,9 @@ async def chained(app: App, world: World, *prompts: str, **more: Any) -> ChainRe
         {"steps": [{"prompt": text, "backend": "claude"} for text in prompts], **more}
     )
     with anyio.fail_after(PATIENCE_SECS):
-        return await chain.chain(app, request, world.caller())
+        result = await chain.chain(app, request, world.caller())
+    assert isinstance(result, ChainResult)
+    return result
 
 
 async def finished(app: App, run_id: str) -> None:

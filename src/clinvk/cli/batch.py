@@ -10,12 +10,11 @@ from clinvk.cli.parts import Parts
 from clinvk.cli.progress import Row
 from clinvk.cli.views import EventsView, ProgressView
 from clinvk.config.cascade import Loaded
-from clinvk.request import PromptOptions, PromptRequest
-from clinvk.tools import prompt as prompts
+from clinvk.response import DryRunsResult
 from clinvk.tools.app import App, at_rest
 from clinvk.tools.caller import Caller
 
-Operation = Callable[[App, Caller], Awaitable[Parts]]
+Operation = Callable[[App, Caller], Awaitable[Parts | DryRunsResult]]
 
 
 def carry_out(call: Call, loaded: Loaded, rows: Sequence[Row], operation: Operation, folder: str | None = None) -> int:
@@ -24,6 +23,7 @@ def carry_out(call: Call, loaded: Loaded, rows: Sequence[Row], operation: Operat
 
     async def saved(app: App, caller: Caller) -> Parts:
         result = await operation(app, caller)
+        assert not isinstance(result, DryRunsResult)  # `dry` shows those
         if into is not None and result.status != "running":
             outputs.write(into, app, result)
         return result
@@ -52,18 +52,8 @@ def _view(call: Call, loaded: Loaded, rows: Sequence[Row]) -> driving.View[Parts
     return TableView(call, loaded, rows)
 
 
-def dry(call: Call, loaded: Loaded, wanted: Sequence[PromptOptions]) -> int:
+def dry(call: Call, loaded: Loaded, planned: Callable[[App, Caller], DryRunsResult]) -> int:
     """What each part would start."""
-    app = at_rest(loaded, call.environ)
     caller = Caller(client="cli", cwd=driving.working_directory())
-    planned = [
-        prompts.dry_run(app, PromptRequest.model_validate({**_fields(options), "dry_run": True}), caller)
-        for options in wanted
-    ]
-    asking.show_dry_runs(call, planned)
+    asking.show_dry_runs(call, planned(at_rest(loaded, call.environ), caller).results)
     return 0
-
-
-def _fields(options: PromptOptions) -> dict[str, object]:
-    known = PromptOptions.model_fields
-    return {name: value for name, value in options.model_dump(exclude_unset=True).items() if name in known}

@@ -36,7 +36,7 @@ def run(call: Call) -> int:
     from clinvk.cli import batch, taskfile
     from clinvk.cli.progress import Row
     from clinvk.request import ChainRequest, Text
-    from clinvk.tools import chain
+    from clinvk.tools import chain, dryrun
 
     class File(ChainRequest):
         output_dir: Text | None = None
@@ -50,8 +50,8 @@ def run(call: Call) -> int:
     }
     request = taskfile.completed(ChainRequest, file, update, call)
     chain.check_placeholders(request.steps)
-    if args.dry_run:
-        return batch.dry(call, loaded, request.steps)
+    if args.dry_run or dryrun.is_dry("steps", request.steps):
+        return batch.dry(call, loaded, lambda app, caller: chain.planned(app, request, caller))
     rows = [Row(step.name or "", step.backend or "") for step in request.steps]
     return batch.carry_out(
         call,

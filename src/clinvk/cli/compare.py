@@ -42,7 +42,7 @@ def run(call: Call) -> int:
     from clinvk.cli import batch, sources
     from clinvk.cli.asking import UNTIL_THE_END
     from clinvk.cli.progress import Row
-    from clinvk.request import CompareRequest, PromptOptions
+    from clinvk.request import CompareRequest
     from clinvk.tools import compare
     from clinvk.tools.app import at_rest
     from clinvk.tools.faults import validated
@@ -64,11 +64,7 @@ def run(call: Call) -> int:
     request = validated(CompareRequest, known, hint="see clinvk compare --help")
     backends = request.backends or []
     if args.dry_run:
-        parts = [
-            PromptOptions(prompt=request.prompt, workdir=request.workdir, backend=name, model=request.models.get(name))
-            for name in backends
-        ]
-        return batch.dry(call, loaded, parts)
+        return batch.dry(call, loaded, lambda app, caller: compare.planned(app, request, caller))
     rows = [Row("", name) for name in backends]
     return batch.carry_out(call, loaded, rows, lambda app, caller: compare.compare(app, request, caller))
 

@@ -68,7 +68,7 @@ def run(call: Call) -> int:
     from clinvk.cli import batch, taskfile
     from clinvk.cli.progress import Row
     from clinvk.request import ParallelRequest, Text
-    from clinvk.tools import parallel
+    from clinvk.tools import dryrun, parallel
 
     class File(ParallelRequest):
         output_dir: Text | None = None
@@ -78,8 +78,8 @@ def run(call: Call) -> int:
     file = taskfile.read(args.file).request(File, "tasks", defaults(call))
     update = {"max_parallel": args.max_parallel, "fail_fast": args.fail_fast}
     request = taskfile.completed(ParallelRequest, file, update, call)
-    if args.dry_run:
-        return batch.dry(call, loaded, request.tasks)
+    if args.dry_run or dryrun.is_dry("tasks", request.tasks):
+        return batch.dry(call, loaded, lambda app, caller: parallel.planned(app, request, caller))
     rows = [Row(task.name or task.id or "", task.backend or "") for task in request.tasks]
     return batch.carry_out(
         call,

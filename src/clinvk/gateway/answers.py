@@ -9,8 +9,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
 from clinvk.errors import ErrorCode, Failure
-from clinvk.gateway.calls import Result
-from clinvk.response import DryRunResult, PromptResult
+from clinvk.gateway.calls import Planned, Result
+from clinvk.response import PromptResult
 
 RETRY_SECS = 30  # Retry-After where nobody knows better
 OPENAI, ANTHROPIC = "/openai/", "/anthropic/"
@@ -71,7 +71,7 @@ def of_result(result: Result, headers: Mapping[str, str] | None = None) -> Respo
     """A result with its status; a single prompt that failed has that of its error, partial output and all."""
     status = 200
     extra = dict(headers or {})
-    if not isinstance(result, DryRunResult):
+    if not isinstance(result, Planned):
         if result.run_id:
             extra |= {"X-Clinvk-Run": result.run_id}
         if result.status == "running":

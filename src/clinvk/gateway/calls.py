@@ -7,13 +7,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from clinvk.request import ChainRequest, CompareRequest, ParallelRequest, PromptRequest
-from clinvk.response import ChainResult, CompareResult, DryRunResult, ParallelResult, PromptResult
+from clinvk.response import ChainResult, CompareResult, DryRunResult, DryRunsResult, ParallelResult, PromptResult
 from clinvk.tools import chain, compare, parallel, prompt
 from clinvk.tools.app import App
 from clinvk.tools.caller import Caller
 
 RunResult = PromptResult | ParallelResult | ChainResult | CompareResult
-Result = RunResult | DryRunResult
+Planned = DryRunResult | DryRunsResult
+Result = RunResult | Planned
 OutputFormat = Literal["json", "stream-json"]
 
 _BACKGROUND = Field(default=False, description="Answer 202 at once; the run's state is then at `Location`.")
@@ -69,7 +70,7 @@ class Operation:
 
 OPERATIONS = (
     Operation("prompt", PromptCall, (PromptResult, DryRunResult), prompt.prompt, PromptRequest),
-    Operation("parallel", ParallelCall, (ParallelResult,), parallel.parallel, ParallelRequest),
-    Operation("chain", ChainCall, (ChainResult,), chain.chain, ChainRequest),
-    Operation("compare", CompareCall, (CompareResult,), compare.compare, CompareRequest),
+    Operation("parallel", ParallelCall, (ParallelResult, DryRunsResult), parallel.parallel, ParallelRequest),
+    Operation("chain", ChainCall, (ChainResult, DryRunsResult), chain.chain, ChainRequest),
+    Operation("compare", CompareCall, (CompareResult, DryRunsResult), compare.compare, CompareRequest),
 )

@@ -17,14 +17,13 @@ from clinvk.executor.live import Listener
 from clinvk.gateway import answers
 from clinvk.gateway.attended import attended
 from clinvk.gateway.body import parsed
-from clinvk.gateway.calls import Call, ChainCall, CompareCall, Operation, ParallelCall, PromptCall, Result
+from clinvk.gateway.calls import Call, ChainCall, CompareCall, Operation, ParallelCall, Planned, PromptCall, Result
 from clinvk.gateway.drain import SHUTTING_DOWN
 from clinvk.gateway.feed import Said
 from clinvk.gateway.service import Service, Trail, trail_of
 from clinvk.gateway.stream import SSE, Framing, Ndjson, Sse
 from clinvk.gateway.streamed import Streamed
 from clinvk.request import PromptOptions
-from clinvk.response import DryRunResult
 
 Work = Callable[[Listener | None], Awaitable[Result]]
 
@@ -80,16 +79,26 @@ def _patience(service: Service, request: Request, call: Call) -> float:
 
 
 def _framing(request: Request, call: Call) -> Framing | None:
-    if getattr(call, "dry_run", False):
+    if _is_dry(call):
         return None
     if SSE in request.headers.get("accept", ""):
         return Sse()
     return Ndjson() if call.output_format == "stream-json" else None
 
 
+def _is_dry(call: Call) -> bool:
+    match call:
+        case PromptCall() | CompareCall():
+            return call.dry_run
+        case ParallelCall():
+            return any(task.dry_run for task in call.tasks)
+        case ChainCall():
+            return any(step.dry_run for step in call.steps)
+
+
 def _answer(service: Service, result: Result, patience: float) -> Response:
     failure = _why_unfinished(service, result, patience)
-    if failure is None or isinstance(result, DryRunResult):
+    if failure is None or isinstance(result, Planned):
         return answers.of_result(result)
     status = answers.STATUS[failure.code]
     headers = {"Location": answers.location(result.run_id), "X-Clinvk-Run": result.run_id}
@@ -99,7 +108,7 @@ def _answer(service: Service, result: Result, patience: float) -> Response:
 
 def _why_unfinished(service: Service, result: Result, patience: float) -> Failure | None:
     """Why a call ended before its run, or with it, when that was not the client's wish."""
-    if isinstance(result, DryRunResult):
+    if isinstance(result, Planned):
         return None
     if result.status == "cancelled" and service.drain.closing.is_set():
         return SHUTTING_DOWN

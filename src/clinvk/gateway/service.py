@@ -10,7 +10,7 @@ from clinvk.errors import Failure
 from clinvk.executor.live import Listener
 from clinvk.gateway.calls import Result, RunResult
 from clinvk.gateway.drain import Drain
-from clinvk.response import ChainResult, CompareResult, DryRunResult, ParallelResult, PromptResult
+from clinvk.response import ChainResult, CompareResult, DryRunResult, DryRunsResult, ParallelResult, PromptResult
 from clinvk.tools.app import App
 from clinvk.tools.caller import Caller
 from clinvk.web.guard import OWNER
@@ -40,6 +40,10 @@ class Trail:
         """The operation answered."""
         if isinstance(result, DryRunResult):
             self.outcome, self.backend, self.workdir = "dry_run", result.backend, result.cwd
+            return
+        if isinstance(result, DryRunsResult):
+            self.outcome = "dry_run"
+            self.backend = ",".join(dict.fromkeys(each.backend for each in result.results))
             return
         self.run_id, self.outcome, self.cost_usd = result.run_id, result.status, cost(result)
         if result.error is not None:

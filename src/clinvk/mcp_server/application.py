@@ -9,7 +9,7 @@ from mcp.server import MCPServer
 from clinvk.config.cascade import Loaded
 from clinvk.mcp_server import server as servers
 from clinvk.mcp_server import signals, stdio
-from clinvk.mcp_server.fitting import fitted, fitted_run
+from clinvk.mcp_server.fitting import Composite, fitted, fitted_run
 from clinvk.mcp_server.runtasks import RunResuming, RunTasks
 from clinvk.mcp_server.tasks import Tasks
 from clinvk.request import (
@@ -28,6 +28,7 @@ from clinvk.response import (
     ChainResult,
     CompareResult,
     DryRunResult,
+    DryRunsResult,
     ParallelResult,
     PromptResult,
     RunsResult,
@@ -50,14 +51,17 @@ class AppOperations:
     async def prompt(self, request: PromptRequest, caller: Caller) -> PromptResult | DryRunResult:
         return await prompt.prompt(self.app, request, caller)
 
-    async def parallel(self, request: ParallelRequest, caller: Caller) -> ParallelResult:
-        return fitted(await parallel.parallel(self.app, request, caller), self._room)
+    async def parallel(self, request: ParallelRequest, caller: Caller) -> ParallelResult | DryRunsResult:
+        return self._fitted(await parallel.parallel(self.app, request, caller))
 
-    async def chain(self, request: ChainRequest, caller: Caller) -> ChainResult:
-        return fitted(await chain.chain(self.app, request, caller), self._room)
+    async def chain(self, request: ChainRequest, caller: Caller) -> ChainResult | DryRunsResult:
+        return self._fitted(await chain.chain(self.app, request, caller))
 
-    async def compare(self, request: CompareRequest, caller: Caller) -> CompareResult:
-        return fitted(await compare.compare(self.app, request, caller), self._room)
+    async def compare(self, request: CompareRequest, caller: Caller) -> CompareResult | DryRunsResult:
+        return self._fitted(await compare.compare(self.app, request, caller))
+
+    def _fitted(self, result: Composite | DryRunsResult) -> Composite | DryRunsResult:
+        return result if isinstance(result, DryRunsResult) else fitted(result, self._room)
 
     async def sessions(self, request: SessionsRequest, caller: Caller) -> SessionsResult:
         return await sessions.sessions(self.app, request)

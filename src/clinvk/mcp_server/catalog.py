@@ -25,6 +25,7 @@ from clinvk.response import (
     ChainResult,
     CompareResult,
     DryRunResult,
+    DryRunsResult,
     ParallelResult,
     PromptResult,
     RunsResult,
@@ -128,7 +129,7 @@ CATALOG: tuple[Entry, ...] = (
     Entry(
         name="parallel",
         request=ParallelRequest,
-        results=(ParallelResult,),
+        results=(ParallelResult, DryRunsResult),
         call=lambda operations, request, caller: operations.parallel(request, caller),
         refused=_no_parallel,
         open_world=True,
@@ -137,7 +138,7 @@ CATALOG: tuple[Entry, ...] = (
     Entry(
         name="chain",
         request=ChainRequest,
-        results=(ChainResult,),
+        results=(ChainResult, DryRunsResult),
         call=lambda operations, request, caller: operations.chain(request, caller),
         refused=_no_chain,
         open_world=True,
@@ -146,7 +147,7 @@ CATALOG: tuple[Entry, ...] = (
     Entry(
         name="compare",
         request=CompareRequest,
-        results=(CompareResult,),
+        results=(CompareResult, DryRunsResult),
         call=lambda operations, request, caller: operations.compare(request, caller),
         refused=_no_compare,
         open_world=True,

@@ -31,13 +31,13 @@ def of_request(model: type[BaseModel], notes: Mapping[str, str], enums: Mapping[
 
 
 def of_result(*models: type[BaseModel]) -> Schema:
-    """The output schema of a tool that answers with one of `models`."""
+    """The output schema of a tool that answers with one of `models`; what they share is as the first has it."""
     properties: Schema = {}
     definitions: Schema = {}
     for model in models:
         raw = model.model_json_schema(mode="serialization")
         definitions |= {name: _shape(node, known=frozenset()) for name, node in raw.pop("$defs", {}).items()}
-        properties |= _shape(raw, known=frozenset(definitions))["properties"]
+        properties = _shape(raw, known=frozenset(definitions))["properties"] | properties
     required = [name for name in properties if all(_is_required(model, name) for model in models)]
     schema: Schema = {"type": "object", "properties": properties, "required": required}
     used = {name: node for name, node in definitions.items() if f"'{_DEFS}{name}'" in repr(properties)}
@@ -82,8 +82,7 @@ def _shape(node: Schema, known: frozenset[str]) -> Schema:
     if "items" in node:
         result["items"] = _shape(node["items"], known)
     if "properties" in node:
-        shapes = {name: _shape(child, known) for name, child in node["properties"].items()}
-        result["properties"] = {name: shape for name, shape in shapes.items() if shape}
+        result["properties"] = {name: _shape(child, known) for name, child in node["properties"].items()}
     return result
 
 

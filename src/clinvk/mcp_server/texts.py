@@ -16,6 +16,9 @@ from clinvk.response import (
     ChainResult,
     CompareResult,
     DryRunResult,
+    DryRunsResult,
+    DryRunStep,
+    DryRunTask,
     ParallelResult,
     PromptResult,
     RunsResult,
@@ -30,6 +33,7 @@ from clinvk.response import (
 Result = (
     PromptResult
     | DryRunResult
+    | DryRunsResult
     | ParallelResult
     | ChainResult
     | CompareResult
@@ -48,6 +52,8 @@ def of(result: Result) -> str:  # noqa: C901, PLR0911  one case per kind of resu
             return _prompt(result)
         case DryRunResult():
             return _dry_run(result)
+        case DryRunsResult():
+            return _joined([f"## {_planned_name(each)}\n{_dry_run(each)}" for each in result.results])
         case ParallelResult():
             return _parallel(result)
         case ChainResult():
@@ -131,6 +137,16 @@ def _dry_run(result: DryRunResult) -> str:
     )
 
 
+def _planned_name(part: DryRunResult) -> str:
+    match part:
+        case DryRunTask():
+            return _task_name(part)
+        case DryRunStep():
+            return _step_name(part)
+        case _:
+            return part.backend
+
+
 def _parallel(result: ParallelResult) -> str:
     return _composite(
         f"{result.completed} of {result.total_tasks} tasks completed, {result.failed} failed, "
@@ -140,7 +156,7 @@ def _parallel(result: ParallelResult) -> str:
     )
 
 
-def _task_name(task: TaskResult) -> str:
+def _task_name(task: TaskResult | DryRunTask) -> str:
     name = task.name or task.id
     return f"Task {task.task} ({name})" if name else f"Task {task.task}"
 
@@ -152,7 +168,7 @@ def _chain(result: ChainResult) -> str:
     return _composite(summary, result, [_part(_step_name(part), part) for part in result.results])
 
 
-def _step_name(step: StepResult) -> str:
+def _step_name(step: StepResult | DryRunStep) -> str:
     return f"Step {step.step} ({step.name})" if step.name else f"Step {step.step}"
 
 
@@ -173,9 +189,8 @@ def _compare(result: CompareResult) -> str:
 
 
 def _composite(summary: str, result: ParallelResult | ChainResult | CompareResult, parts: Sequence[str]) -> str:
-    head = f"{result.status}: {summary} · {_seconds(result.total_duration_ms)}"
-    if result.run_id:
-        head += f" · run_id {result.run_id}"
+    known = [_seconds(result.total_duration_ms), f"run_id {result.run_id}" if result.run_id else ""]
+    head = " · ".join([f"{result.status}: {summary}", *(part for part in known if part)])
     more = [_still_running(result.run_id)] if result.status == "running" else []
     if result.error is not None:
         more.append(failure(result.error))
@@ -228,19 +243,23 @@ def _runs(result: RunsResult) -> str:
     parts: list[str] = [failure(result.error)] if result.error is not None else []
     if result.runs is not None:
         lines = [_run(run) for run in result.runs]
-        parts.append("\n".join([f"{len(lines)} of {result.total or 0} runs", *lines]))
+        parts.append("\n".join([f"{len(lines)} of {result.total or 0} runs{_more(result)}", *lines]))
     if result.result is not None:
         parts.append(of(result.result))
     elif result.run is not None:
         parts.append(_run(result.run))
     if result.matches is not None:
         found = [f"{match.get('offset')}: {match.get('line', '')}" for match in result.matches]
-        parts.append("\n".join([f"{len(found)} matching lines", *found]))
+        parts.append("\n".join([f"{len(found)} matching lines{_more(result)}", *found]))
     if result.text is not None:
         parts.append(result.text)
         end = "the end" if result.next_offset is None else f"next offset {result.next_offset}"
         parts.append(f"[from {result.offset or 0} of {result.total_chars or 0} characters; {end}]")
     return _joined([*parts, *_warnings(result.warnings)])
+
+
+def _more(result: RunsResult) -> str:
+    return f"; next offset {result.next_offset}" if result.next_offset is not None else ""
 
 
 def _run(run: RunSummary) -> str:

@@ -59,8 +59,7 @@ WORDS: Mapping[str, Words] = {
     ),
     "parallel": Words(
         "Run prompts in parallel",
-        "Run several independent prompts at once, on the same or different agents. Results come in task order. "
-        "Fields as in `prompt`.",
+        "Run several independent prompts at once. Results come in task order. Fields as in `prompt`.",
         {
             "items.id": "returned with the result",
             "fail_fast": "cancel the rest when one fails",

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from clinvk.errors import ClinvkError
 from clinvk.executor.live import LiveRun
 from clinvk.request import ChainRequest, ChainStep
-from clinvk.response import ChainResult, PromptResult
-from clinvk.tools import assemble, composite, output
+from clinvk.response import ChainResult, DryRunsResult, DryRunStep, PromptResult
+from clinvk.tools import assemble, composite, dryrun, output
 from clinvk.tools.app import App
 from clinvk.tools.caller import Caller
 from clinvk.tools.children import child
@@ -15,11 +15,32 @@ from clinvk.tools.children import child
 PLACEHOLDER = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
 
 
-async def chain(app: App, request: ChainRequest, caller: Caller) -> ChainResult:
+async def chain(app: App, request: ChainRequest, caller: Caller) -> ChainResult | DryRunsResult:
     """Run the steps in order. Raises ClinvkError(invalid_request) for an unknown placeholder, before it starts."""
-    composite.refuse_dry_runs("steps", [step.dry_run for step in request.steps])
+    if dryrun.is_dry("steps", request.steps):
+        return planned(app, request, caller)
     check_placeholders(request.steps)
     return await composite.run(app, request, caller, ChainResult, drive)
+
+
+def planned(app: App, request: ChainRequest, caller: Caller) -> DryRunsResult:
+    """What the steps would start. Raises ClinvkError for the first that would be refused."""
+    check_placeholders(request.steps)
+    results: list[DryRunStep] = []
+    workdir: str | None = None
+    for number, step in enumerate(request.steps, 1):
+        workdir = _workdir(request, step, workdir)
+        options = step.model_copy(update={"workdir": workdir})
+        plan = dryrun.planned(app, assemble.step_name(step, number), options, caller)
+        if PLACEHOLDER.search(step.prompt):
+            plan.warnings.append("its prompt has placeholders, which are filled when it runs")
+        results.append(DryRunStep(**dict(plan), step=number, name=step.name))
+    return DryRunsResult(results=[*results])
+
+
+def _workdir(request: ChainRequest, step: ChainStep, before: str | None) -> str | None:
+    """Where a step works, as far as the chain says it."""
+    return step.workdir or (before if request.pass_working_dir else None)
 
 
 async def drive(app: App, live: LiveRun, caller: Caller) -> ChainResult:
@@ -29,7 +50,7 @@ async def drive(app: App, live: LiveRun, caller: Caller) -> ChainResult:
     outputs: dict[str, str] = {}
     workdir: str | None = None
     for number, step in enumerate(request.steps, 1):
-        workdir = step.workdir or (workdir if request.pass_working_dir else None)
+        workdir = _workdir(request, step, workdir)
         options = step.model_copy(update={"prompt": filled(step.prompt, outputs), "workdir": workdir})
         result = results[number] = await child(app, live, options, caller, number)
         if result.status != "completed" and (request.stop_on_failure or result.status == "cancelled"):

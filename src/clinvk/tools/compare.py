@@ -13,8 +13,8 @@ from clinvk.backends.lines import number_of, object_of
 from clinvk.errors import ClinvkError, Failure
 from clinvk.executor.live import LiveRun
 from clinvk.request import CompareRequest, PromptOptions
-from clinvk.response import CompareResult, PromptResult, Verdict
-from clinvk.tools import assemble, composite
+from clinvk.response import CompareResult, DryRunsResult, PromptResult, Verdict
+from clinvk.tools import assemble, composite, dryrun
 from clinvk.tools.app import App
 from clinvk.tools.caller import Caller
 from clinvk.tools.children import child
@@ -27,13 +27,32 @@ Reply with one JSON object and nothing else:
 {"winner": "<letter>", "scores": {"<letter>": <0 to 10>, ...}, "reasons": "<a few sentences>"}"""
 
 
-async def compare(app: App, request: CompareRequest, caller: Caller) -> CompareResult:
+async def compare(app: App, request: CompareRequest, caller: Caller) -> CompareResult | DryRunsResult:
     """Ask several backends the same. Raises ClinvkError for a name or option that makes no sense, before it starts."""
+    request = _checked(app, request)
+    if request.dry_run:
+        return planned(app, request, caller)
+    return await composite.run(app, request, caller, CompareResult, drive)
+
+
+def planned(app: App, request: CompareRequest, caller: Caller) -> DryRunsResult:
+    """What would be started, the judge last. Raises ClinvkError for the first that would be refused."""
+    request = _checked(app, request)
+    results = [dryrun.planned(app, name, _options(request, name), caller) for name in request.backends or []]
+    if request.judge:
+        judge = dryrun.planned(app, "judge", _judging(request, request.judge, ""), caller)
+        judge.warnings.append("this is the judge; its prompt has the answers too, which are there when it runs")
+        results.append(judge)
+    return DryRunsResult(results=results)
+
+
+def _checked(app: App, request: CompareRequest) -> CompareRequest:
+    """The request with the backends that it means."""
     backends = request.backends if request.backends is not None else app.available()
     for name in [*backends, *request.models, *([request.judge] if request.judge else [])]:
         registry.get(name)
     _check(request, backends)
-    return await composite.run(app, request.model_copy(update={"backends": backends}), caller, CompareResult, drive)
+    return request.model_copy(update={"backends": backends})
 
 
 def _check(request: CompareRequest, backends: list[str]) -> None:
@@ -61,20 +80,38 @@ async def drive(app: App, live: LiveRun, caller: Caller) -> CompareResult:
 
     async def one(number: int, name: str) -> None:
         async with workers:
-            options = PromptOptions(
-                prompt=request.prompt,
-                backend=name,
-                model=request.models.get(name),
-                workdir=request.workdir,
-                timeout_secs=request.timeout_secs,
-            )
-            results[number] = await child(app, live, options, caller, number)
+            results[number] = await child(app, live, _options(request, name), caller, number)
 
     async with anyio.create_task_group() as tasks:
         for number, name in enumerate(backends, 1):
             tasks.start_soon(one, number, name)
     verdict = await _judged(app, live, caller, request, results) if request.judge else None
     return assemble.compare(live.record, request, results, None, verdict)
+
+
+def _options(request: CompareRequest, backend: str) -> PromptOptions:
+    """What one of the backends is asked."""
+    return PromptOptions(
+        prompt=request.prompt,
+        backend=backend,
+        model=request.models.get(backend),
+        workdir=request.workdir,
+        timeout_secs=request.timeout_secs,
+    )
+
+
+def _judging(request: CompareRequest, judge: str, answers: str) -> PromptOptions:
+    """What the judge is asked."""
+    can = registry.get(judge).CAPABILITIES
+    return PromptOptions(
+        prompt=f"{INSTRUCTION}\n\n<request>\n{request.prompt}\n</request>\n\n{answers}",
+        backend=judge,
+        workdir=request.workdir,
+        sandbox_mode="read-only" if "read-only" in can.sandbox_modes else None,
+        ephemeral="ephemeral" in can.options,
+        timeout_secs=request.timeout_secs,
+        tags=["judge"],
+    )
 
 
 async def _judged(
@@ -93,16 +130,7 @@ async def _judged(
     random.Random(live.record.id).shuffle(names)  # the same order after a restart
     letters = dict(zip(string.ascii_uppercase, names, strict=False))
     shown = "\n\n".join(f"<answer id={letter!r}>\n{answers[name]}\n</answer>" for letter, name in letters.items())
-    can = registry.get(judge).CAPABILITIES
-    options = PromptOptions(
-        prompt=f"{INSTRUCTION}\n\n<request>\n{request.prompt}\n</request>\n\n{shown}",
-        backend=judge,
-        workdir=request.workdir,
-        sandbox_mode="read-only" if "read-only" in can.sandbox_modes else None,
-        ephemeral="ephemeral" in can.options,
-        timeout_secs=request.timeout_secs,
-        tags=["judge"],
-    )
+    options = _judging(request, judge, shown)
     result = await child(app, live, options, caller, len(request.backends or []) + 1)
     if result.status != "completed":
         return Verdict(judge=judge, error=result.error)

@@ -118,15 +118,3 @@ def _title(request: ParallelRequest | ChainRequest | CompareRequest) -> str:
             return f"{len(request.steps)} steps: {request.steps[0].prompt[:60]}"
         case CompareRequest():
             return request.prompt[:80]
-
-
-def refuse_dry_runs(field: str, dry_runs: list[bool]) -> None:
-    """A dry run shows one command; it is asked of `prompt`. Raises ClinvkError(invalid_request)."""
-    for number, dry in enumerate(dry_runs):
-        if dry:
-            raise ClinvkError(
-                "invalid_request",
-                f"{field}[{number}].dry_run is only possible with prompt",
-                hint="ask prompt for the dry run of this one",
-                details={"field": f"{field}[{number}].dry_run"},
-            )

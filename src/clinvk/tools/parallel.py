@@ -5,17 +5,29 @@ import anyio.lowlevel
 
 from clinvk.executor.live import LiveRun
 from clinvk.request import ParallelRequest, PromptOptions
-from clinvk.response import ParallelResult, PromptResult
-from clinvk.tools import assemble, composite
+from clinvk.response import DryRunsResult, DryRunTask, ParallelResult, PromptResult
+from clinvk.tools import assemble, composite, dryrun
 from clinvk.tools.app import App
 from clinvk.tools.caller import Caller
 from clinvk.tools.children import child
 
 
-async def parallel(app: App, request: ParallelRequest, caller: Caller) -> ParallelResult:
+async def parallel(app: App, request: ParallelRequest, caller: Caller) -> ParallelResult | DryRunsResult:
     """Run the tasks, at most `max_parallel` at a time; results in task order. Raises ClinvkError before it starts."""
-    composite.refuse_dry_runs("tasks", [task.dry_run for task in request.tasks])
+    if dryrun.is_dry("tasks", request.tasks):
+        return planned(app, request, caller)
     return await composite.run(app, request, caller, ParallelResult, drive)
+
+
+def planned(app: App, request: ParallelRequest, caller: Caller) -> DryRunsResult:
+    """What the tasks would start. Raises ClinvkError for the first that would be refused."""
+    plans = [dryrun.planned(app, f"task {number}", task, caller) for number, task in enumerate(request.tasks, 1)]
+    return DryRunsResult(
+        results=[
+            DryRunTask(**dict(plan), task=number, id=task.id, name=task.name)
+            for number, (plan, task) in enumerate(zip(plans, request.tasks, strict=True), 1)
+        ]
+    )
 
 
 async def drive(app: App, live: LiveRun, caller: Caller) -> ParallelResult:
