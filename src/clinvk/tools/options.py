@@ -63,7 +63,7 @@ def resolve(config: Config, backend: Backend, asked: PromptOptions, session: Ses
         if chosen is None:
             return configured
         stays = wanted is not None or (name in before and chosen != "default")
-        return chosen if stays else min(chosen, configured, key=order.index)
+        return chosen if stays or order.index(chosen) <= order.index(configured) else configured
 
     return Options(
         model=asked.model or (kept.get("model") if same else None) or own.model,
