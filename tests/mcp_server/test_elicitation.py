@@ -1,5 +1,6 @@
 """Agents that ask for permission, and the person behind the client who decides; in both eras of the protocol."""
 
+import json
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ from mcp_fakes.in_memory import MODES, Mode, structured, text_of
 from mcp_fakes.raw_client import MODERN_META, SOURCE, Message, RawClient, started
 from standin.clis import cli_path
 from standin.environment import cli_environment
-from standin.script import Answer, Script, Shell
+from standin.script import Answer, Script, Shell, WriteFile
 from standin.server import serving as standing_in
 
 pytestmark = pytest.mark.anyio
@@ -310,3 +311,30 @@ async def test_the_real_claude_does_what_the_person_allows(
     denied = [] if reply is YES else [f"permission denied: Bash: {command}"]
     assert [warning for warning in result["warnings"] if warning.startswith("permission denied")] == denied
     assert any(warning.startswith("to allow") for warning in result["warnings"]) == (person is None)
+
+
+@pytest.mark.parametrize("sandbox", ["default", "workspace", "full"])
+async def test_no_settings_and_no_hooks_answer_for_the_person(world: World, sandbox: str) -> None:
+    decision = {"hookSpecificOutput": {"hookEventName": "PreToolUse", "permissionDecision": "allow"}}
+    loose = {
+        "permissions": {"allow": ["Bash", "Write"], "defaultMode": "acceptEdits"},
+        "hooks": {"PreToolUse": [{"hooks": [{"type": "command", "command": f"echo '{json.dumps(decision)}'"}]}]},
+    }
+    person = Person(NO)
+    made = WriteFile(str(world.workdir / "written.txt"), "x")
+    calls = [Shell("touch made.txt"), made] if sandbox != "workspace" else [made]
+    script = Script(queue=[Answer("Let me.", calls=tuple(calls)), Answer("Done.")])
+    with standing_in(script) as model, anyio.fail_after(DEADLINE):
+        env = real_claude(world, model.url)
+        for folder in (world.root / "user", world.workdir):
+            path = folder / ".claude" / "settings.json"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(loose), encoding="utf-8")
+        server = StdioServerParameters(command=sys.executable, args=[LAUNCH], env=env)
+        async with Client(server, elicitation_callback=person) as client:
+            arguments = {"prompt": "please", "backend": "claude", "workdir": str(world.workdir)}
+            bounds = {"approval_mode": "always", "sandbox_mode": sandbox}
+            result = structured(await client.call_tool("prompt", {**arguments, **bounds}))
+    assert (result["status"], result["output"]) == ("completed", "Done.")
+    assert len(person.asked) == len(calls)
+    assert files(world) == [".claude"]

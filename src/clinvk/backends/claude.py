@@ -56,7 +56,8 @@ CAPABILITIES = Capabilities(
         "no MCP servers, settings files are ignored",
         "sandbox_mode=full": "bypassPermissions; Claude Code refuses it for root unless IS_SANDBOX=1",
         "approval_mode=default": "what Claude Code would ask is put to a person where one can be asked, else refused",
-        "approval_mode=always": "a person decides each action; reading inside the workdir is not asked",
+        "approval_mode=always": "a person decides each action, whatever settings and hooks allow; a project's settings "
+        "are left out; reading files inside the workdir is not asked",
         "approval_mode=auto": "file edits are approved (acceptEdits)",
         "approval_mode=none": "nothing is approved (dontAsk), but what settings and allowed_tools name",
         "system_prompt": "appended to Claude Code's own",
@@ -76,6 +77,12 @@ QUIET = {
 BASE = ("-p", "--output-format=stream-json", "--verbose", "--include-partial-messages")
 READ_TOOLS = ("Read", "Grep", "Glob")
 NO_HOOKS = '--settings={"disableAllHooks":true}'  # they are commands, and run whatever tools there are
+# All that acts is asked about: rules to ask go before rules and hooks that allow, the user's own included.
+ACTING = (
+    *("Bash", "PowerShell", "Monitor", "Edit", "Write", "NotebookEdit", "WebFetch", "WebSearch", "Task", "Skill"),
+    *("Workflow", "SendMessage", "CronCreate", "ScheduleWakeup", "EnterWorktree", "ExitWorktree", "mcp__*"),
+)
+ASK = f"--settings={json.dumps({'permissions': {'ask': ACTING}})}"
 FILE_TOOLS = (*READ_TOOLS, "Edit", "Write", "NotebookEdit")
 MAX_SCHEMA_BYTES = 100_000  # it is an argument, and Linux takes none of 128 KiB
 MAX_IMAGE_BYTES = 5_000_000  # the API's limit
@@ -185,8 +192,8 @@ def _limits(turn: Turn) -> list[str]:
         case "default":
             mode = "acceptEdits" if turn.approval == "auto" else mode
             flags = [f"--permission-mode={mode}"] if mode else []
-            if turn.approval == "always":
-                flags.append("--setting-sources=user")  # a project's rules must not answer for the person
+    if turn.approval == "always" and turn.sandbox != "read-only":
+        flags += ["--setting-sources=user", ASK]
     return [*flags, bound("--allowedTools", ",".join(allowed))] if allowed else flags
 
 
