@@ -170,7 +170,12 @@ RESTRICTED = {
     },
     "codex": {
         "default": (),
-        "read-only": ("--sandbox=read-only", "--ignore-rules", "--config=features.hooks=false"),
+        "read-only": (
+            "--sandbox=read-only",
+            "--ignore-rules",
+            "--config=features.hooks=false",
+            "--config=notify=[]",
+        ),
         "workspace": (
             "--sandbox=workspace-write",
             "--config=sandbox_workspace_write.writable_roots=[]",

@@ -123,7 +123,12 @@ def test_the_keepers_own_words_are_kept() -> None:
         ("error: invalid value 'x' for '--sandbox <SANDBOX_MODE>'\n", "--sandbox"),
         ("Unknown arguments: approval-mode, approvalMode\nUsage: gemini\n", "--approval-mode"),
         ("error: option '--permission-mode <mode>' argument 'x' is invalid.\n", "--permission-mode"),
-        ("Invalid values:\n  Argument: approval-mode, Given: x\n", None),
+        ("Invalid values:\n  Argument: approval-mode, Given: x\n", "--approval-mode"),
+        ("Invalid values:\n", None),
+        (
+            "WARNING: x\nError loading config.toml: unknown configuration field `features.x` in -c/--config override\n",
+            "features.x",
+        ),
     ],
 )
 def test_a_rejected_flag_is_named_with_the_remedy(stderr: str, flag: str | None) -> None:

@@ -405,3 +405,31 @@ def test_details_and_notes_are_bounded(turn: Make) -> None:
     _, outcome = fed("gemini", turn(), *warnings)
     assert len(outcome.warnings) == 51
     assert outcome.warnings[-1] == "and 450 more"
+
+
+VIOLATION = (
+    "2026-11-28T10:01:32Z  WARN codex_sandboxing::violation: recorded sandbox violation: resource=filesystem "
+    "backend=linux_sandbox reason=read_only_file_system path=unknown\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("refused", "warned"),
+    [
+        (1, []),
+        (2, ["permission denied: shell: a command that Codex did not name (read only file system)"]),
+        (3, ["permission denied: shell: 2 commands that Codex did not name (read only file system)"]),
+    ],
+)
+def test_codex_commands_that_were_refused_at_once_are_counted(turn: Make, refused: int, warned: list[str]) -> None:
+    named = {"id": "1", "type": "command_execution", "command": "touch a", "exit_code": 1, "status": "failed"}
+    lines = (
+        {"type": "thread.started", "thread_id": "t"},
+        {"type": "item.completed", "item": {**named, "aggregated_output": "touch: a: Read-only file system"}},
+        {"type": "item.completed", "item": {"id": "2", "type": "agent_message", "text": "I tried."}},
+        {"type": "turn.completed", "usage": {}},
+    )
+    ending = Ending(reason="exited", exit_code=0, stderr_tail=VIOLATION * refused)
+    _, outcome = fed("codex", turn(sandbox="read-only"), *lines, ending=ending)
+    assert outcome.failure is None
+    assert list(outcome.warnings) == ["permission denied: shell: touch a", *warned]

@@ -32,6 +32,8 @@ SCHEMA = {
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
+SHELL = {"claude": "Bash", "codex": "shell", "gemini": "run_shell_command"}
+WRITE = {"claude": "Write", "codex": "apply_patch", "gemini": "write_file"}
 # Set by our commands or by the executor; the CLIs must not get them from the stand-in's environment.
 OURS = ("GEMINI_CLI_NO_RELAUNCH", "GEMINI_CLI_TRUST_WORKSPACE")
 
@@ -131,7 +133,8 @@ def test_read_only_changes_nothing(
     assert ran.outcome.failure is None
     assert len(ran.questions) == len(attempts) + 1
     assert files(turn().workdir, outside) == set()
-    assert ran.outcome.warnings
+    refused = [warning.split(": ")[1] for warning in ran.outcome.warnings]
+    assert {SHELL[name], WRITE[name]} <= set(refused)
 
 
 @pytest.mark.parametrize("name", CLIS)
@@ -181,6 +184,7 @@ def _loosen_codex(home: Path, mark: str) -> None:
     path = home / ".codex" / "config.toml"
     text = (
         'sandbox_mode = "danger-full-access"\napproval_policy = "on-request"\n'
+        f"notify = {json.dumps(['sh', '-c', mark])}\n"
         f"{path.read_text(encoding='utf-8')}\n"
         '[sandbox_workspace_write]\nwritable_roots = ["/"]\nnetwork_access = true\n'
         f'[mcp_servers.x]\ncommand = "sh"\nargs = ["-c", {json.dumps(mark)}]\n'

@@ -6,7 +6,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from clinvk.backends import registry
+from clinvk.backends import codex, registry
 from clinvk.config.cascade import load
 from clinvk.tools import probe
 from clinvk.tools.app import opened
@@ -37,3 +37,16 @@ async def test_the_node_of_a_script_is_told_and_a_native_program_has_none(tmp_pa
             assert node is not None
             assert node[1] >= probe.OLDEST_NODE
             assert await probe.node_version(app, found["claude"]) is None
+
+
+@pytest.mark.anyio
+async def test_a_setting_that_an_update_of_codex_dropped_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codex, "WORKSPACE", ("--config=sandbox_workspace_write.exclude_all_temporary=true",))
+    env = base_environment(tmp_path / "home") | {"CLINVK_HOME": str(tmp_path / "clinvk")}
+    with anyio.fail_after(60):
+        async with opened(load(env, known_backends=registry.BACKENDS), env) as app:
+            [failure] = await probe.rejected(app, codex, app.installation(codex))
+    assert failure.code == "backend_changed"
+    assert failure.details["flag"] == "sandbox_workspace_write.exclude_all_temporary"

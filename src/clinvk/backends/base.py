@@ -56,7 +56,7 @@ class Turn:
     `resume_id` is the backend's own id of the conversation to continue; `new_id` a fresh UUID for a backend that
     lets the caller choose. `usage_before` is the backend's own running total where it counts per conversation.
     `scratch` is a private folder (0700) of the run, deleted with it. It is made for a command that has files or names
-    it in its environment.
+    it in its environment. `strict` is for a check of the flags: the CLI is to refuse settings that it would pass over.
     """
 
     prompt: str
@@ -76,6 +76,7 @@ class Turn:
     allowed_tools: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     usage_before: TokenUsage | None = None
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from clinvk.backends.base import Capabilities, Command, Installation, Login, Turn, require, unsupported
-from clinvk.backends.codex_reader import ADVICE, CodexReader
+from clinvk.backends.codex_reader import ADVICE, VIOLATION_LOG, CodexReader
 from clinvk.backends.lines import object_of
 from clinvk.backends.values import bound, check_extra, media_type, present, too_long
 from clinvk.errors import ClinvkError
@@ -42,8 +42,8 @@ CAPABILITIES = Capabilities(
         "sandbox_mode=workspace": "Codex's sandbox: writes in the workdir only, not in temporary folders; no "
         "network; no MCP servers, plugins or rules",
         "sandbox_mode=full": "danger-full-access",
-        "approval_mode": "codex exec asks for nothing: what the sandbox refuses is refused; Codex does not report a "
-        "command that was refused at once, so a run may complete without a warning for it",
+        "approval_mode": "codex exec asks for nothing: what the sandbox refuses is refused; the warning for a command "
+        "that was refused at once does not name it, because Codex does not",
         "system_prompt": "added to Codex's own as developer instructions; a resumed thread keeps its first one",
         "output_schema": "asked of the model by Codex, checked by clinvk",
         "extra": "--config=KEY=VALUE for the keys model_reasoning_effort, model_reasoning_summary and "
@@ -61,13 +61,14 @@ BASE = (
     "--json",
     "--skip-git-repo-check",
 )
-# What could act outside the sandbox: rules that exempt commands, servers and plugins that run beside it.
+# What could act outside the sandbox: rules that exempt commands; servers, plugins and programs that run beside it.
 CONFINED = (
     "--ignore-rules",
     "--config=features.plugins=false",
     "--config=approval_policy=never",
     "--config=features.apps=false",
     "--config=features.hooks=false",
+    "--config=notify=[]",
 )
 WORKSPACE = (
     "--config=sandbox_workspace_write.writable_roots=[]",
@@ -75,6 +76,8 @@ WORKSPACE = (
     "--config=sandbox_workspace_write.exclude_slash_tmp=true",
     "--config=sandbox_workspace_write.exclude_tmpdir_env_var=true",
 )
+# Codex shows no event for a command that its sandbox refuses within 150 ms; its log tells that there was one.
+ENV = {"RUST_LOG": f"error,{VIOLATION_LOG}=warn"}
 EXTRA_KEYS = ("model_reasoning_effort", "model_reasoning_summary", "model_verbosity")
 MAX_PROMPT_CHARS = 1_048_576
 MAX_ARGUMENT_BYTES = 100_000  # Linux takes no argument of 128 KiB
@@ -132,6 +135,8 @@ def command(turn: Turn, installation: Installation) -> Command:
         raise too_long(NAME, "prompt", MAX_PROMPT_CHARS)
     files: dict[Path, bytes] = {}
     argv = [*installation.program, *BASE, *_sandbox(turn, installation), *turn.extra]
+    if turn.strict:
+        argv.append("--strict-config")
     if turn.model is not None:
         argv.append(bound("--model", turn.model))
     if turn.system_prompt is not None:
@@ -148,6 +153,7 @@ def command(turn: Turn, installation: Installation) -> Command:
         argv=tuple(argv),
         cwd=turn.workdir,
         stdin=turn.prompt.encode(),
+        env=ENV,
         files=files,
         expect_session=turn.resume_id,
     )

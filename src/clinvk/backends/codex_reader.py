@@ -51,6 +51,8 @@ ADVICE = Advice(
 )
 _RETRY = re.compile(r"(?:reconnecting|retrying|attempt)\D{0,20}(\d+)\s*/\s*(\d+)", re.IGNORECASE)
 _REFUSED = re.compile(r"read-only file system|operation not permitted|permission denied", re.IGNORECASE)
+VIOLATION_LOG = "codex_sandboxing::violation"
+_VIOLATION = re.compile(rf" {VIOLATION_LOG}: [^\n]{{0,200}}?\breason=(\w+)")
 _PATCH = re.compile(r"(patch rejected[^\n]{0,300}|rejected by [^\n]{0,300})", re.IGNORECASE)
 _TOOL_NAMES = {"command_execution": "shell", "file_change": "apply_patch", "web_search": "web_search"}
 
@@ -66,6 +68,7 @@ class CodexReader:
         self._error = ""
         self._said = False
         self._worked = False
+        self._commands_refused = 0
         self._started: OrderedDict[str, None] = OrderedDict()
         self._answer = Answer(turn.output_schema)
         self._notes = Notes()
@@ -139,6 +142,7 @@ class CodexReader:
         output = text_of(item, "aggregated_output") or text_of(object_of(item, "error"), "message")
         events.append(ToolFinished(text_of(item, "id"), _name(item), ok, shorten(output or _wanted(item))))
         if not ok and self._refused(item, output):
+            self._commands_refused += text_of(item, "type") == "command_execution"
             wanted = _wanted(item)
             if self._notes.add(f"{DENIED}{_name(item)}: {wanted}"):
                 events.append(PermissionDenied(_name(item), wanted))
@@ -153,7 +157,8 @@ class CodexReader:
     def outcome(self, ending: Ending) -> Outcome:
         """Judge the run."""
         for rejected in _PATCH.finditer(ending.stderr_tail):
-            self._notes.add(f"permission denied: apply_patch: {rejected[1].strip()}")
+            self._notes.add(f"{DENIED}apply_patch: {rejected[1].strip()}")
+        self._note_unnamed(_VIOLATION.findall(ending.stderr_tail))
         value, why = self._answer.read()
         failure = self._failure(ending)
         if failure is None and why:
@@ -167,6 +172,14 @@ class CodexReader:
             native_usage=self._total,
             warnings=self._notes.all(),
         )
+
+    def _note_unnamed(self, reasons: list[str]) -> None:
+        """Note the commands that the sandbox refused, and that no event has named."""
+        unnamed = reasons[self._commands_refused :]
+        if unnamed:
+            many = f"{len(unnamed)} commands" if len(unnamed) > 1 else "a command"
+            why = ", ".join(dict.fromkeys(reason.replace("_", " ") for reason in unnamed))
+            self._notes.add(f"{DENIED}shell: {many} that Codex did not name ({why})")
 
     def _failure(self, ending: Ending) -> Failure | None:
         stopped = failures.ended(ADVICE, ending)

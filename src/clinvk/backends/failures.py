@@ -115,11 +115,13 @@ _SESSION = re.compile(
 _FLAG = re.compile(
     r"^(?:error: )?(?:unknown (?:option|argument|flag)s?|unexpected argument|unrecognized (?:option|argument)"
     r"|invalid (?:value|option|argument)s?|option '[^']{0,80}' argument|not enough arguments"
-    r"|[^\n]{0,80}cannot be used with)",
+    r"|[^\n]{0,80}cannot be used with|error loading config[^\n]{0,40}unknown configuration field[^\n]{0,200}override)",
     re.IGNORECASE,
 )
 _FLAG_NAME = re.compile(
-    r"(?<![\w-])--?[A-Za-z][\w-]*|(?<=unknown argument: )\w[\w-]*|(?<=unknown arguments: )\w[\w-]*", re.IGNORECASE
+    r"(?<![\w-])--?[A-Za-z][\w-]*|(?<=unknown argument: )\w[\w-]*|(?<=unknown arguments: )\w[\w-]*"
+    r"|(?<=argument: )\w[\w-]*|(?<=configuration field `)[\w.-]+",
+    re.IGNORECASE,
 )
 _TRANSIENT = re.compile(
     r"overloaded|at capacity|high demand|temporar|transient|server error|internal error|bad gateway|unavailable"
@@ -204,7 +206,7 @@ def _meaning(advice: Advice, message: str, status: int | None) -> tuple[ErrorCod
 def start_failure(advice: Advice, stderr: str, exit_code: int | None) -> Failure:
     """What a backend that gave no result at all means, from what it wrote on stderr."""
     details = {"exit_code": exit_code}
-    rejected = next((line.strip() for line in _COLOUR.sub("", stderr).splitlines() if _FLAG.match(line)), "")
+    rejected = _rejection(stderr)
     if rejected:
         return rejected_flag(advice, rejected)
     message = said(stderr)
@@ -222,10 +224,21 @@ def start_failure(advice: Advice, stderr: str, exit_code: int | None) -> Failure
     return failure(advice, "backend_error", text, hint=hint, details=details)
 
 
+def _rejection(stderr: str) -> str:
+    """The line that refuses a flag, with the next one where it ends in a colon; "" when there is none."""
+    lines = [line.strip() for line in _COLOUR.sub("", stderr).splitlines()]
+    for number, line in enumerate(lines):
+        if _FLAG.match(line):
+            return " ".join(lines[number : number + (2 if line.endswith(":") else 1)])
+    return ""
+
+
 def rejected_flag(advice: Advice, message: str) -> Failure:
     """A flag or value of ours that the installed version does not know."""
     found = _FLAG_NAME.search(message)
-    flag = "--" + found[0].lstrip("-") if found else None
+    flag = found[0] if found else None
+    if flag is not None and "configuration field" not in message:
+        flag = "--" + flag.lstrip("-")
     return failure(
         advice,
         "backend_changed",

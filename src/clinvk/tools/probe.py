@@ -87,6 +87,7 @@ def _turns(backend: Backend, folder: Path) -> Iterator[Turn]:
             max_turns=1 if has("max_turns", first) else None,
             ephemeral=has("ephemeral", number > 1),
             output_schema=_SCHEMA if has("output_schema", first) else None,
+            strict=True,
         )
 
 
