@@ -326,6 +326,11 @@ def test_a_file_that_cannot_be_read_as_text_is_an_error(loading: Load, home: Pat
     assert errors(loading) == [f"{home / 'config.yaml'}: cannot be read: Is a directory"]
 
 
+def test_a_device_without_an_end_is_not_read_for_ever(tmp_path: Path) -> None:
+    found = lint(Path("/dev/zero"), known_backends=("claude",), environ={"HOME": str(tmp_path)})
+    assert [str(problem) for problem in found] == ["/dev/zero: is larger than 1048576 bytes"]
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_key(loading: Load, home: Path) -> None:
     (home / "config.yaml").write_bytes(b"\xef\xbb\xbfdefault_backend: codex\n")
     assert loading().config.default_backend == "codex"

@@ -14,7 +14,8 @@ def read(path: Path, tree: Tree, *, required: bool) -> Document:
     """The document at `path`; an empty one when there is no such file and none is required."""
     document = Document(path)
     try:
-        data = path.read_bytes() if path.stat().st_size <= MAX_BYTES else None
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)  # a device, or a pipe, has no size to look at
     except FileNotFoundError:
         if required:
             document.complain("there is no such file", None)
@@ -23,7 +24,7 @@ def read(path: Path, tree: Tree, *, required: bool) -> Document:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         document.complain(f"cannot be read: {reason}", None)
         return document
-    if data is None:
+    if len(data) > MAX_BYTES:
         document.complain(f"is larger than {MAX_BYTES} bytes", None)
         return document
     try:
