@@ -98,11 +98,55 @@ def test_config_lint_tells_of_file_and_environment_and_ends_with_3() -> None:
     assert "CLINVK_MCP__POORT" in done.stdout
 
 
-def test_a_value_that_the_key_does_not_take_is_not_written() -> None:
-    done = clinvk("config", "set", "default_backend", "claud")
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("default_backend", "claud", "did you mean 'claude'?"),
+        ("limits.max_dept", "1", "did you mean 'max_depth'?"),
+        ("backends.codex.extra_flags", '["--sandbox=none"]', "flags that codex accepts in extra: --config"),
+        ("backends.gemini.approval_mode", "always", "gemini accepts approval_mode: default, auto, none"),
+    ],
+)
+def test_a_value_that_would_be_refused_is_not_written(key: str, value: str, said: str) -> None:
+    done = clinvk("config", "set", key, value)
     assert done.returncode == 3
-    assert "did you mean 'claude'?" in done.stderr
+    assert done.stderr.startswith("clinvk: the command line: ")
+    assert said in done.stderr
     assert not Path(clinvk("config", "path").stdout.strip()).exists()
+
+
+def test_config_lint_finds_what_every_run_of_a_backend_would_refuse() -> None:
+    path = Path(clinvk("config", "path").stdout.strip())
+    path.parent.mkdir(parents=True)
+    text = """backends:
+  claude: {extra_flags: [--effort, --betas=x]}
+  codex:
+    extra_flags: [--config=model_verbosity=low, --api-key=private]
+    approval_mode: always
+  gemini: {allowed_tools: [Read]}
+unified_flags:
+  max_turns: 5
+"""
+    path.write_text(text, encoding="utf-8")
+    done = clinvk("-o", "json", "config", "lint", env=environment())
+    assert done.returncode == 3
+    assert "private" not in done.stdout
+    assert [(each["severity"], each["where"].removeprefix(str(path)), each["key"]) for each in answered(done)] == [
+        ("error", ":2", "backends.claude.extra_flags"),
+        ("error", ":5", "backends.codex.approval_mode"),
+        ("error", ":4", "backends.codex.extra_flags"),
+        ("warning", ":8", "unified_flags.max_turns"),
+        ("error", ":6", "backends.gemini.allowed_tools"),
+        ("warning", ":8", "unified_flags.max_turns"),
+    ]
+
+
+def test_an_option_that_a_run_refuses_is_told_with_where_it_was_set() -> None:
+    env = environment(**NO_AGENTS, CLINVK_UNIFIED_FLAGS__MAX_TURNS="5")
+    assert "max_turns comes from unified_flags.max_turns (environment variable CLINVK_UNIFIED_FLAGS__MAX_TURNS)" in (
+        clinvk("-b", "offline", "hello", env=env).stderr
+    )
+    assert "comes from" not in clinvk("-b", "offline", "--max-turns", "3", "hello", env=env).stderr
 
 
 def test_quiet_leaves_out_warnings_but_no_errors() -> None:

@@ -93,6 +93,11 @@ def test_the_short_and_the_long_name_must_not_contradict_each_other() -> None:
     ]
 
 
+def test_a_number_out_of_bounds_is_told_as_such() -> None:
+    (message,) = errors(CLINVK_LIMITS__MAX_DEPTH="99")
+    assert message.endswith("limits.max_depth is 99; must be at most 16")
+
+
 def test_a_secret_in_a_variable_is_not_repeated_in_the_message() -> None:
     (message,) = errors(CLINVK_BACKENDS__CLAUDE__ENV="{API_KEY: [s3cret]}")
     assert "s3cret" not in message

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     get.add_argument("key", help="such as limits.timeout_secs")
     change = actions.add("set", "change one key in the file; comments and order stay")
     change.add_argument("key", help="such as default_backend")
-    change.add_argument("value", help="as it would stand in the file")
+    change.add_argument("value", help="as it would stand in the file; after -- if it begins with a dash")
     actions.add("lint", "everything wrong or without effect in file and environment; exit code 3 if wrong")
     actions.add("path", "where the file is")
 
@@ -67,9 +67,31 @@ def _set(call: Call) -> int:
     from clinvk.config import cascade, editing
 
     path = cascade.config_file(call.environ, call.config_path)
-    editing.set_value(path, call.args.key, call.args.value, known_backends=registry.BACKENDS, environ=call.environ)
-    call.console.note(f"set {call.args.key} in {path}")
+    key, text = call.args.key, call.args.value
+    value = editing.meant(key, text, known_backends=registry.BACKENDS, environ=call.environ)
+    _require_taken(key, value, call)
+    editing.set_value(path, key, text, known_backends=registry.BACKENDS, environ=call.environ)
+    if call.wants_json():
+        call.console.document({"key": key, "path": str(path)})
+    else:
+        call.console.note(f"set {key} in {path}")
     return exits.OK
+
+
+def _require_taken(dotted: str, value: object, call: Call) -> None:
+    """Refuse what would stand there well, and be refused by the backend with every run. Raises ConfigError."""
+    from clinvk.config.cascade import user_home
+    from clinvk.config.problems import COMMAND_LINE, ConfigError
+    from clinvk.config.settings import Config
+    from clinvk.tools import refused
+
+    for part in reversed(dotted.split(".")):
+        value = {part: value}
+    config = Config.model_validate(value, context={"user_home": user_home(call.environ)})
+    found = refused.found(config, {dotted: COMMAND_LINE})
+    errors = [problem for problem in found if problem.severity == "error"]
+    if errors:
+        raise ConfigError(errors)
 
 
 def _lint(call: Call) -> int:
@@ -90,6 +112,7 @@ def problems(call: Call) -> list["Problem"]:
     from clinvk.backends import registry
     from clinvk.config import cascade
     from clinvk.config.problems import ConfigError
+    from clinvk.tools import refused
 
     path = cascade.config_file(call.environ, call.config_path)
     found = (
@@ -99,7 +122,7 @@ def problems(call: Call) -> list["Problem"]:
     )
     try:
         loaded = cascade.load(call.environ, known_backends=registry.BACKENDS, path=call.config_path)
-        found += loaded.warnings
+        found += [*loaded.warnings, *refused.found(loaded.config, loaded.sources)]
     except ConfigError as error:
         found += error.problems
     return list({str(problem): problem for problem in found}.values())
@@ -108,5 +131,9 @@ def problems(call: Call) -> list["Problem"]:
 def _path(call: Call) -> int:
     from clinvk.config.cascade import config_file
 
-    call.console.say(str(config_file(call.environ, call.config_path)))
+    path = str(config_file(call.environ, call.config_path))
+    if call.wants_json():
+        call.console.document({"path": path})
+    else:
+        call.console.say(path)
     return exits.OK

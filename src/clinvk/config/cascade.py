@@ -48,7 +48,8 @@ class _Gathering:
             if not faults[-1]:
                 self.leaves[leaf.key] = Leaf(leaf.key, value, leaf.source)
                 return
-        self.problems += [Problem(message=fault, source=leaf.source, key=leaf.dotted) for fault in faults[0]]
+        told = clearest(readings, faults)
+        self.problems += [Problem(message=fault, source=leaf.source, key=leaf.dotted) for fault in told]
 
 
 def load(
@@ -111,6 +112,12 @@ def config_file(environ: Mapping[str, str], path: Path | None = None) -> Path:
 def readings(text: str) -> list[object]:
     """What a text given for a value may mean, in the order of preference: itself, YAML, a list with commas."""
     return [text, document.value_of(text), [part.strip() for part in text.split(",")]]
+
+
+def clearest(read: Sequence[object], faults: Sequence[list[str]]) -> list[str]:
+    """Of the faults of all readings of a text those to tell: of a number, that it is too small, not that it is text."""
+    numbers = (place for place, value in enumerate(read) if type(value) in (int, float))
+    return faults[next(numbers, 0)]
 
 
 def _gathering(environ: Mapping[str, str], known_backends: Collection[str]) -> _Gathering:

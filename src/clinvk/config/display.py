@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from clinvk.config.cascade import Loaded
 from clinvk.config.keys import unknown_key
-from clinvk.config.problems import ConfigError, Problem, Source, redacted
+from clinvk.config.problems import COMMAND_LINE, ConfigError, Problem, redacted
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def get(loaded: Loaded, dotted: str) -> object:
     if section:
         return _nested(section, len(dotted.split(".")))
     message = unknown_key(tuple(dotted.split(".")), _nested(dict.fromkeys(loaded.sources), 0))
-    raise ConfigError([Problem(message=message, source=Source(kind="flag"), key=dotted)])
+    raise ConfigError([Problem(message=message, source=COMMAND_LINE, key=dotted)])
 
 
 def _shown(loaded: Loaded, dotted: str) -> object:

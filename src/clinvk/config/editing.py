@@ -16,7 +16,7 @@ from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from clinvk.config import cascade, document, keys
 from clinvk.config.leaves import Tree
-from clinvk.config.problems import ConfigError, Problem, Source
+from clinvk.config.problems import COMMAND_LINE, ConfigError, Problem, Source
 from clinvk.errors import ClinvkError
 
 LOCK_SECS = 5.0  # another `config set` takes milliseconds
@@ -33,10 +33,7 @@ def set_value(
     """
     key = tuple(dotted.split("."))
     whole = keys.tree(known_backends)
-    source = Source(kind="flag")
-    if key not in set(keys.leaves(whole)):
-        raise ConfigError([Problem(message=keys.unknown_key(key, whole), source=source, key=dotted)])
-    value = _meant(key, text, known_backends, environ)
+    value = meant(dotted, text, known_backends=known_backends, environ=environ)
     try:
         target = path.resolve()  # a link to a file kept elsewhere stays a link
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -58,6 +55,23 @@ def set_value(
         raise _refused(path, error.strerror or str(error)) from None
 
 
+def meant(dotted: str, text: str, *, known_backends: Collection[str], environ: Mapping[str, str]) -> object:
+    """The value that a text is for a key. Raises ConfigError for an unknown key and a value that it does not take."""
+    key = tuple(dotted.split("."))
+    whole = keys.tree(known_backends)
+    if key not in set(keys.leaves(whole)):
+        raise ConfigError([Problem(message=keys.unknown_key(key, whole), source=COMMAND_LINE, key=dotted)])
+    user_home = cascade.user_home(environ)
+    faults: list[list[str]] = []
+    read = cascade.readings(text)
+    for value in read:
+        faults.append(keys.faults(key, value, known_backends, user_home))
+        if not faults[-1]:
+            return value
+    told = cascade.clearest(read, faults)
+    raise ConfigError([Problem(message=fault, source=COMMAND_LINE, key=dotted) for fault in told])
+
+
 def edited(text: str, key: tuple[str, ...], value: object) -> str:
     """The text with one value set. Raises ConfigError where the text is not YAML."""
     found = document.parse(text, Path("config.yaml"), {})
@@ -74,17 +88,6 @@ def edited(text: str, key: tuple[str, ...], value: object) -> str:
         if depth == len(key) or node.tag.endswith(":null"):
             return _with_value(text, name, node, key[depth:], value)
     return text + _separator(text) + _block(key, value, 0)
-
-
-def _meant(key: tuple[str, ...], text: str, known_backends: Collection[str], environ: Mapping[str, str]) -> object:
-    user_home = cascade.user_home(environ)
-    faults: list[list[str]] = []
-    for value in cascade.readings(text):
-        faults.append(keys.faults(key, value, known_backends, user_home))
-        if not faults[-1]:
-            return value
-    source = Source(kind="flag")
-    raise ConfigError([Problem(message=fault, source=source, key=".".join(key)) for fault in faults[0]])
 
 
 def _below(node: MappingNode, name: str) -> tuple[Node, Node] | None:

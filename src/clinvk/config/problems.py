@@ -30,10 +30,11 @@ class Source:
             case "environment":
                 return f"environment variable {self.name}"
             case "default" | "flag":
-                return self.kind
+                return self.name or self.kind
 
 
 DEFAULT = Source(kind="default")
+COMMAND_LINE = Source(kind="flag", name="the command line")  # words of `config get` and `config set`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

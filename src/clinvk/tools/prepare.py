@@ -24,6 +24,7 @@ from clinvk.tools.budget import Ledger
 from clinvk.tools.caller import Caller
 from clinvk.tools.fields import check_schema
 from clinvk.tools.options import all_extra, resolve
+from clinvk.tools.refused import traced
 
 HANDOVER_CHARS = 200_000  # of the conversation so far, when it moves to another backend
 FILE_BYTES = 512 * 1024  # of one text file that is put into the prompt
@@ -44,12 +45,13 @@ def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str, *, lo
     chosen = resolve(app.config, backend, options, session)
     ask = caller.can_ask and "always" in backend.CAPABILITIES.approval_modes
     if chosen.approval == "always" and not ask:
-        raise unsupported(
-            backend.NAME,
-            "approval_mode",
-            "always",
-            f"{_cannot_ask(backend)}; accepted here: {', '.join(_unasked(backend))}",
-        )
+        with traced(app.loaded, backend, options, session):
+            raise unsupported(
+                backend.NAME,
+                "approval_mode",
+                "always",
+                f"{_cannot_ask(backend)}; accepted here: {', '.join(_unasked(backend))}",
+            )
     native, warnings = _native_session(session, backend, lost=lost)
     prompt, images = _with_files(app, options, workdir)
     if session is not None and native is None and session.turn_count:
@@ -86,9 +88,11 @@ def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str, *, lo
         metadata=options.metadata,
         warnings=tuple(warnings),
     )
+    with traced(app.loaded, backend, options, session):
+        command = backend.command(turn, installation)
     return Prepared(
         plan=plan,
-        command=backend.command(turn, installation),
+        command=command,
         env=child_environment(app, backend, run_id=run_id),
         limits=_limits(app.config, options),
         refreshable_login=_login(app, backend).refreshable,
