@@ -15,12 +15,14 @@ import pytest
 
 import needed
 from clinvk.errors import ClinvkError
-from clinvk.request import ChainRequest, PromptRequest, RunsRequest
+from clinvk.events import TextDelta
+from clinvk.request import ChainRequest, PromptRequest, RunsRequest, SessionsRequest
 from clinvk.response import ChainResult, PromptResult
 from clinvk.tools import chain as chains
-from clinvk.tools import prompt, runs
+from clinvk.tools import prompt, runs, sessions
 from clinvk.tools.app import App
 from clinvk.tools.settle import settled
+from clinvk.tools.waiting import ended
 from fakes import agent
 from fakes.world import PATIENCE_SECS, World
 
@@ -171,6 +173,64 @@ async def test_a_home_that_becomes_read_only_gives_a_clear_error(small: World) -
     assert refused.value.failure.code == "internal"
     assert "Read-only file system" in refused.value.failure.message
     assert str(small.home) in refused.value.failure.message
+
+
+async def test_a_read_only_home_is_read(small: World) -> None:
+    async with small.app() as app:
+        unread = await asked(app, small, PromptRequest(prompt="hello there", backend="claude", wait_secs=0))
+        with anyio.fail_after(PATIENCE_SECS):
+            await ended(app, unread.run_id)
+        done = app.runs.record(unread.run_id)
+        cut_off = done.model_copy(update={"id": "cafe0001"})
+        os.close(app.runs.create(cut_off))
+        chain = cut_off.model_copy(update={"id": "cafe0002", "kind": "chain", "request": {"steps": [{"prompt": "a"}]}})
+        os.close(app.runs.create(chain))
+    await remount(small.home, MS_RDONLY)
+    try:
+        async with small.app() as app:
+            listed = await runs.runs(app, RunsRequest(action="list"), small.caller())
+            result = await shown(app, small, unread.run_id)
+            interrupted = await shown(app, small, cut_off.id)
+            output = await runs.runs(app, RunsRequest(action="output", run_id=unread.run_id), small.caller())
+            found = await sessions.sessions(app, SessionsRequest(action="search", query="there"))
+            turns = await sessions.sessions(app, SessionsRequest(action="show", session_id=result.session_id))
+    finally:
+        await remount(small.home)
+    assert {run.run_id: run.status for run in listed.runs or ()} == {
+        unread.run_id: "completed",
+        cut_off.id: "interrupted",
+        chain.id: "interrupted",
+    }
+    assert listed.warnings == []
+    assert (result.output, output.text) == ("echo: hello there", "echo: hello there")
+    assert (interrupted.status, interrupted.error and interrupted.error.code) == ("interrupted", "interrupted")
+    assert [session.id for session in found.sessions] == [result.session_id]
+    assert [turn.output for turn in turns.turns or ()] == ["echo: hello there"]
+
+
+async def test_a_run_whose_folder_goes_away_is_answered_all_the_same(world: World) -> None:
+    said, go = anyio.Event(), world.fifo("go")
+    steps: list[agent.Step] = [{"answer": "the answer"}, {"wait": str(go)}]
+    request = PromptRequest(prompt=agent.prompt(*steps), backend="claude")
+    results: list[object] = []
+
+    def hear(_run: str, _backend: str, event: object) -> None:
+        if isinstance(event, TextDelta):
+            said.set()
+
+    async def call(app: App) -> None:
+        results.append(await prompt.prompt(app, request, world.caller(hear)))
+
+    async with world.app() as app, anyio.create_task_group() as tasks:
+        tasks.start_soon(call, app)
+        with anyio.fail_after(PATIENCE_SECS):
+            await said.wait()
+        (world.home / "runs").rename(world.home / "elsewhere")
+        await go.release()
+    [result] = results
+    assert isinstance(result, PromptResult)
+    assert (result.status, result.output) == ("completed", "the answer")
+    assert [warning for warning in result.warnings if "could not be saved" in warning]
 
 
 async def test_a_home_that_is_a_file_gives_a_clear_error(world: World) -> None:

@@ -129,7 +129,7 @@ def output(call: Call, app: App) -> int:
             call.console.raw(piece)
         call.console.raw("", end=True)
         if settled(app, run_id).status != "running":
-            app.runs.mark(run_id, "read")
+            app.runs.mark_read(run_id)
         return exits.OK
     result = read(app, action="output", run_id=run_id, query=args.query, limit=args.limit, offset=args.offset)
     if call.wants_json():

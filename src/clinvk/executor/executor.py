@@ -137,13 +137,15 @@ class Executor:
         """
         if live.handed or live.done.is_set():
             return
-        self.runs.mark(live.record.id, "handed")
+        with suppress(ClinvkError):
+            self.runs.mark(live.record.id, "handed")
         self.bequeath(live, argv)
         live.detach()
 
     def bequeath(self, live: LiveRun, argv: Sequence[str]) -> None:
         """Have a run driven on by `argv` when this process is gone."""
-        self.keeper.set_heir(live.record.id, argv, self.runs.folder.parent / "heirs.log", live.lock)
+        with suppress(ClinvkError):  # the keeper learns of it when it is back; the command goes on in any case
+            self.keeper.set_heir(live.record.id, argv, self.runs.folder.parent / "heirs.log", live.lock)
 
     async def execute(self, prepared: Prepared, live: LiveRun, locks: Sequence[int], save: Saver) -> BaseModel:
         """Wait for a place, run the command, judge what came of it. The result is saved by `save` and here."""

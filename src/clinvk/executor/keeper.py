@@ -108,11 +108,10 @@ class Keeper:
                 os.close(fd)
             return True
         request: dict[str, Any] = json.loads(body)
+        for fd in self.heirs.pop(request["key"], ({}, list[int]()))[1]:
+            os.close(fd)
         if request["do"] == "heir":
             self.heirs[request["key"]] = (request, fds)
-        else:
-            for fd in self.heirs.pop(request["key"], ({}, list[int]()))[1]:
-                os.close(fd)
         return True
 
     def _keep_spares(self, number: int) -> None:

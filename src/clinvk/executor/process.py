@@ -341,8 +341,8 @@ class Keeper:
         It gets `--run ID:FD` for each of them, FD being the run's lock, which is never let go in between.
         """
         request = {"do": "heir", "key": run_id, "argv": list(argv), "env": dict(os.environ), "log": str(log)}
+        self._heirs[run_id] = (request, lock)  # first, for a keeper that has to be started again meanwhile
         self._send(request, [lock])
-        self._heirs[run_id] = (request, lock)
 
     def disown(self, run_id: str) -> None:
         """Forget a run that has ended."""

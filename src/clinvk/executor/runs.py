@@ -25,7 +25,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clinvk.errors import ClinvkError
-from clinvk.files import is_held, private, taken, write_whole, writing
+from clinvk.files import is_held, private, reading, taken, write_whole, writing
 
 RunKind = Literal["prompt", "parallel", "chain", "compare"]
 Mark = Literal["handed", "read", "cancel", "task"]
@@ -104,8 +104,12 @@ class RunStore:
     @contextmanager
     def owned(self, run_id: str) -> Generator[int | None]:
         """The lock of a run nobody drives, None while somebody does."""
-        with writing(self.path(run_id)):
-            lock = os.open(self.path(run_id) / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = self.path(run_id) / "run.lock"
+        with reading(path):
+            try:
+                lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError:  # where nothing can be written, there is still the truth to be told
+                lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             yield lock if taken(lock) else None
         finally:
@@ -118,7 +122,12 @@ class RunStore:
     def mark(self, run_id: str, mark: Mark) -> None:
         """Set a mark; setting it again changes nothing."""
         self._put(run_id, mark)
-        if mark == "read" and run_id in self._finished:
+
+    def mark_read(self, run_id: str) -> None:
+        """The result was fetched; where that cannot be noted it is listed as unread again, no more."""
+        with suppress(ClinvkError):
+            self.mark(run_id, "read")
+        if run_id in self._finished:
             self._finished[run_id].unread = False
 
     def _put(self, run_id: str, mark: str) -> None:

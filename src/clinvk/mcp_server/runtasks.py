@@ -89,7 +89,7 @@ class RunTasks:
             return self._task(task_id, "failed", error=ErrorData(code=INTERNAL_ERROR, message=error.failure.message))
         if result.status == "running":
             return self._unended(task_id, result)
-        self._app.runs.mark(task_id, "read")
+        self._app.runs.mark_read(task_id)
         if result.status == "cancelled":
             message = f'what it wrote until then: runs {{"action": "status", "run_id": "{task_id}"}}'
             return self._task(task_id, "cancelled", message=message)

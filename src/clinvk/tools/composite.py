@@ -75,7 +75,7 @@ def _continue(app: App, run_id: str, before: str) -> None:
     for child in app.runs.children(before):
         if app.runs.state(child).status == "completed":
             app.runs.add_child(run_id, child)
-    app.runs.mark(before, "read")
+    app.runs.mark_read(before)
 
 
 def work(app: App, caller: Caller, drive: Drive[Result]) -> Callable[[LiveRun], Awaitable[BaseModel]]:

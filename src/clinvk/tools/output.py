@@ -33,7 +33,7 @@ def page(app: App, run_id: str, request: RunsRequest) -> RunsResult:
     after = request.offset + len(text)
     running = settled(app, run_id).status == "running"
     if not running and after >= total:
-        app.runs.mark(run_id, "read")
+        app.runs.mark_read(run_id)
     return RunsResult(
         text=text,
         offset=request.offset,

@@ -163,7 +163,7 @@ def _shown(app: App, run_id: str) -> RunsResult:
     state = app.runs.state(run_id)
     children = [summary(settled(app, child)) for child in app.runs.children(run_id)]
     if state.status != "running":
-        app.runs.mark(run_id, "read")
+        app.runs.mark_read(run_id)
     return RunsResult(
         run=summary(app.runs.state(run_id)),
         result=result,
@@ -188,8 +188,13 @@ async def _stopped_elsewhere(app: App, run_id: str) -> None:
     """Stop a run that another process drives; asked again until it has ended, because it may be about to start."""
     while settled(app, run_id).status == "running":
         for running in (run_id, *app.runs.children(run_id)):
-            app.runs.mark(running, "cancel")
-            stop(app.runs.path(running))
+            try:
+                app.runs.mark(running, "cancel")
+            except ClinvkError:
+                if not stop(app.runs.path(running)):
+                    raise
+            else:
+                stop(app.runs.path(running))
         await anyio.sleep(LOOK_SECS)
 
 
@@ -199,9 +204,10 @@ async def cancel(app: App, request: CancelRequest) -> CancelResult:
     state = settled(app, run_id)
     if state.status != "running":
         return CancelResult(run_id=run_id, status=_status(state), already_ended=True)
-    app.runs.mark(run_id, "cancel")
     live = app.executor.live.get(run_id)
     if live is not None:
+        with suppress(ClinvkError):  # its driver is told in any case
+            app.runs.mark(run_id, "cancel")
         live.cancel()
     with anyio.move_on_after(STOP_SECS):
         await (live.done.wait() if live is not None else _stopped_elsewhere(app, run_id))

@@ -43,13 +43,11 @@ def settled(app: App, run_id: str, *, abandoned: bool = False) -> RunState:
     with app.runs.owned(run_id) as lock:
         if lock is None or app.runs.result(run_id) is not None:
             return app.runs.state(run_id)
-        if state.record.kind == "prompt":
-            _settle_prompt(app, state.record)
-        else:
-            for child in app.runs.children(run_id):
-                settled(app, child, abandoned=True)
-            app.runs.finish(run_id, _assembled(app, state.record, _cut_off(app, run_id)), sync=True)
-    return app.runs.state(run_id)
+        result = _settle_prompt(app, state.record) if state.record.kind == "prompt" else _settle(app, state.record)
+    state = app.runs.state(run_id)
+    if state.status == "unsettled":  # it could not be saved, and is worked out again at the next look
+        return state.model_copy(update={"status": result.status, "result": result.model_dump(mode="json")})
+    return state
 
 
 def _is_awaited(app: App, record: RunRecord) -> bool:
@@ -58,13 +56,26 @@ def _is_awaited(app: App, record: RunRecord) -> bool:
     return parent is not None and not started(app.runs.path(record.id)) and app.runs.is_driven(parent)
 
 
-def _settle_prompt(app: App, record: RunRecord) -> None:
+def _settle(app: App, record: RunRecord) -> Result:
+    for child in app.runs.children(record.id):
+        settled(app, child, abandoned=True)
+    result = _assembled(app, record, _cut_off(app, record.id))
+    try:
+        app.runs.finish(record.id, result, sync=True)
+    except ClinvkError as error:
+        result.warnings.append(f"the result could not be saved: {error.failure.message}")
+    return result
+
+
+def _settle_prompt(app: App, record: RunRecord) -> PromptResult:
     ending = read_ending(app.runs.path(record.id)) or _unrecorded(app, record.id)
     try:
         plan = plans.load(record.plan, record.id, registry.get(record.backend), record.request["prompt"])
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(app, record) from error
-    app.executor.settle(plan, ending, keeping(app))
+    result = app.executor.settle(plan, ending, keeping(app))
+    assert isinstance(result, PromptResult)
+    return result
 
 
 def _unrecorded(app: App, run_id: str) -> Ending:
@@ -99,12 +110,12 @@ def current(app: App, run_id: str) -> Result:
     state = settled(app, run_id)
     if state.status == "running":
         return running(app, state.record)
-    return saved(app, state.record)
+    return saved(app, state.record, state.result)
 
 
-def saved(app: App, record: RunRecord) -> Result:
-    """The result on disk. Raises ClinvkError(output_unreadable) when somebody damaged it."""
-    raw = app.runs.result(record.id)
+def saved(app: App, record: RunRecord, unsaved: dict[str, Any] | None = None) -> Result:
+    """The result on disk, or `unsaved`. Raises ClinvkError(output_unreadable) when somebody damaged it."""
+    raw = app.runs.result(record.id) or unsaved
     if raw is None:
         raise ClinvkError("output_unreadable", f"the result of run {record.id} is missing or damaged")
     try:

@@ -68,7 +68,7 @@ async def _here(app: App, live: LiveRun, kind: type[Result], patience: float, ca
     finally:
         live.waiters -= 1
     if live.done.is_set():
-        app.runs.mark(live.record.id, "read")
+        app.runs.mark_read(live.record.id)
         assert isinstance(live.result, kind)
         return deepcopy(live.result)
     _hand_out(app, live)
@@ -100,7 +100,7 @@ async def _elsewhere(app: App, run_id: str, kind: type[Result], patience: float)
         await ended(app, run_id)
     result = _read(app, run_id, kind)
     if result.status != "running":
-        app.runs.mark(run_id, "read")
+        app.runs.mark_read(run_id)
     return result
 
 
