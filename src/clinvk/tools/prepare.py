@@ -143,7 +143,7 @@ def _session(app: App, asked: str) -> Session:
 
 def _founding(app: App, session_id: str) -> str | None:
     """The run, of any process, that was promised this id for its session and still goes on."""
-    for run_id in app.runs.ids():
+    for run_id in app.runs.unfinished():
         try:
             state = app.runs.state(run_id)
         except ClinvkError:
