@@ -1,5 +1,6 @@
 """Records of runs are removed when they are old or too heavy, but never unread or running ones."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,15 @@ import anyio
 import pytest
 
 from clinvk.config.settings import LimitsConfig
-from clinvk.request import ParallelRequest, PromptRequest
+from clinvk.executor.runs import RunStore
+from clinvk.request import ChainRequest, ParallelRequest, PromptRequest, RunsRequest
 from clinvk.response import ParallelResult, PromptResult
-from clinvk.tools import parallel, prompt
+from clinvk.tools import chain, parallel, prompt, runs
 from clinvk.tools.app import App
+from clinvk.tools.attach import Requests
+from clinvk.tools.prepare import fingerprint
 from clinvk.tools.retention import DAY, clean_runs, task_secs
+from clinvk.tools.waiting import ended
 from fakes import agent
 from fakes.world import PATIENCE_SECS, World
 
@@ -89,6 +94,63 @@ async def test_a_task_stays_as_long_as_its_client_was_told_whatever_it_weighs(wo
 def test_no_more_is_promised_than_is_kept(days: int, size: int, promised: int | None) -> None:
     secs = task_secs(LimitsConfig(run_retention_days=days, run_retention_bytes=size))
     assert secs == (None if promised is None else promised * DAY)
+
+
+async def cut_off_chain(world: World, app: App, texts: list[str]) -> ChainRequest:
+    """A chain, run `cafe`, of which the first step, run `beef`, was done when everything was cut off."""
+    request = ChainRequest.model_validate({"steps": [{"prompt": text, "backend": "claude"} for text in texts]})
+    asked = request.model_dump(exclude_defaults=True)
+    mark = fingerprint("chain", asked, world.caller())
+    done = app.runs.record(await ask(app, world, texts[0]))
+    about = {"id": "cafe", "kind": "chain", "fingerprint": mark, "request": asked, "created_at": done.created_at - 9}
+    lock = app.runs.create(done.model_copy(update=about))
+    os.close(app.runs.create(done.model_copy(update={"id": "beef", "parent_id": "cafe", "position": 1})))
+    answer = {**(app.runs.result(done.id) or {}), "run_id": "beef"}
+    app.runs.finish("beef", PromptResult.model_validate(answer), sync=False)
+    app.runs.add_child("cafe", "beef")
+    os.close(lock)
+    Requests(app.home).note(mark, "cafe")
+    return request
+
+
+async def test_a_step_that_another_chain_took_over_stays_with_it(world: World) -> None:
+    async with world.app() as app:
+        request = await cut_off_chain(world, app, ["one", "two after {{previous}}"])
+        with anyio.fail_after(PATIENCE_SECS):
+            result = await chain.chain(app, request, world.caller())
+        assert [step.output for step in result.results] == ["echo: one", "echo: two after echo: one"]
+        assert result.results[0].run_id == "beef"
+        limits = LimitsConfig(run_retention_days=0, run_retention_bytes=weight(app.runs.folder) - 1)
+        assert clean_runs(app, limits) == ["cafe"]
+        shown = await runs.runs(app, RunsRequest(action="status", run_id=result.run_id), world.caller())
+        assert [child.run_id for child in shown.children or ()] == [step.run_id for step in result.results]
+        clean_runs(app, LimitsConfig(run_retention_days=1), now=later(app, result.run_id, 2))
+        assert app.runs.ids() == []
+
+
+async def test_what_crashes_left_behind_is_removed(world: World) -> None:
+    async with world.app() as app:
+        run_id = await ask(app, world, "one")
+        unlisted = app.runs.record(run_id).model_copy(update={"id": "beef", "parent_id": "cafe", "position": 1})
+        os.close(app.runs.create(unlisted))
+        (app.runs.folder / ".half").mkdir()
+        Requests(app.home).note("mark", "gone")
+        Requests(app.home).note("other", run_id)
+        limits = LimitsConfig(run_retention_days=1)
+        assert clean_runs(app, limits, now=later(app, run_id, 0.5)) == []
+        assert not (app.runs.folder / ".half").exists()
+        assert (Requests(app.home).find("mark"), Requests(app.home).find("other")) == (None, run_id)
+        assert sorted(clean_runs(app, limits, now=later(app, run_id, 2))) == sorted(["beef", run_id])
+
+
+async def test_a_request_whose_run_was_removed_by_another_process_is_run_anew(world: World) -> None:
+    async with world.app() as app:
+        first = await ask(app, world, "one", wait_secs=0)
+        with anyio.fail_after(PATIENCE_SECS):
+            await ended(app, first)
+        assert app.runs.state(first).unread
+        RunStore(app.home).delete(first)
+        assert await ask(app, world, "one") != first
 
 
 async def test_the_oldest_go_first_when_records_weigh_too_much(world: World) -> None:

@@ -4,6 +4,7 @@ In this process any such run that is still going on; on disk those whose id was 
 another process, or have ended without anybody fetching the result.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 from clinvk.errors import ClinvkError
@@ -37,7 +38,16 @@ class Requests:
 
     def forget(self, mark: str) -> None:
         """The request was answered."""
-        (self._folder / mark).unlink(missing_ok=True)
+        with suppress(OSError):
+            (self._folder / mark).unlink()
+
+    def forget_removed(self, runs: RunStore) -> None:
+        """Forget the requests whose runs are not kept any more."""
+        with suppress(OSError):
+            for path in self._folder.iterdir():
+                run_id = self.find(path.name)
+                if run_id is not None and not runs.is_recorded(run_id):
+                    self.forget(path.name)
 
 
 def live_twin(app: App, mark: str) -> LiveRun | None:
@@ -72,7 +82,7 @@ def cut_off_twin(app: App, mark: str) -> str | None:
 
 def _noted(app: App, mark: str) -> str | None:
     run_id = Requests(app.home).find(mark)
-    if run_id is None or not RunStore.is_id(run_id):
+    if run_id is None or not app.runs.is_recorded(run_id):
         return None
     try:
         settled(app, run_id)

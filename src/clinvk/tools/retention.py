@@ -5,12 +5,14 @@ A run that a client polls as a task stays as long as the client was told (`ttlMs
 
 import os
 import time
+from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 from clinvk.config.settings import LimitsConfig
 from clinvk.errors import ClinvkError
+from clinvk.executor.runs import RunState
 from clinvk.tools.app import App
+from clinvk.tools.attach import Requests
 from clinvk.tools.settle import settled
 
 DAY = 86_400.0
@@ -22,25 +24,29 @@ class Kept:
     """A finished, fetched run that may be removed, with its children."""
 
     created_at: float
-    run_ids: tuple[str, ...]
-    size: int
+    run_id: str
+    children: tuple[str, ...]
 
 
 def clean_runs(app: App, limits: LimitsConfig, now: float | None = None) -> list[str]:
     """Remove what retention does not keep; the ids of the removed runs, children included."""
+    now = now or time.time()
+    oldest = now - limits.run_retention_days * DAY if limits.run_retention_days else 0.0
+    candidates, listed = _candidates(app)
+    sizes = {run_id: _size(str(app.runs.path(run_id))) for run_id in app.runs.ids()} if _weighs(limits) else {}
+    total = sum(sizes.values())
     removed: list[str] = []
-    candidates = sorted(_candidates(app), key=lambda run: run.created_at)
-    total = _size(app.runs.folder)
-    moment = now or time.time()
-    oldest = moment - limits.run_retention_days * DAY if limits.run_retention_days else 0.0
-    for run in candidates:
-        too_old = run.created_at < oldest
-        too_much = limits.run_retention_bytes and total > limits.run_retention_bytes
-        if too_old or (too_much and not _is_promised(app, run, moment)):
-            for run_id in run.run_ids:
+    for run in sorted(candidates, key=lambda run: run.created_at):
+        too_much = total > limits.run_retention_bytes > 0
+        if run.created_at < oldest or (too_much and not _is_promised(app, run, now)):
+            listed.subtract(run.children)
+            # a child that another run took over goes with the last of them
+            for run_id in (run.run_id, *(child for child in run.children if listed[child] <= 0)):
                 app.runs.delete(run_id)
                 removed.append(run_id)
-            total -= run.size
+                total -= sizes.get(run_id, 0)
+    app.runs.remove_left_behind(now)
+    Requests(app.home).forget_removed(app.runs)
     return removed
 
 
@@ -54,7 +60,7 @@ def task_secs(limits: LimitsConfig) -> float | None:
 
 def _is_promised(app: App, run: Kept, now: float) -> bool:
     """Whether a client was told that the run stays, and the time has not passed."""
-    return now < run.created_at + TASK_DAYS * DAY and app.runs.marked(run.run_ids[0], "task")
+    return now < run.created_at + TASK_DAYS * DAY and app.runs.marked(run.run_id, "task")
 
 
 def clean(app: App) -> tuple[list[str], list[str]]:
@@ -63,26 +69,47 @@ def clean(app: App) -> tuple[list[str], list[str]]:
     return clean_runs(app, app.config.limits), app.sessions.clean(days) if days else []
 
 
-def _candidates(app: App) -> list[Kept]:
+def _weighs(limits: LimitsConfig) -> bool:
+    return limits.run_retention_bytes > 0
+
+
+def _candidates(app: App) -> tuple[list[Kept], Counter[str]]:
+    """What may be removed, and how many runs have a run as their child."""
     found: list[Kept] = []
+    listed: Counter[str] = Counter()
+    children: list[RunState] = []
     for run_id in app.runs.ids():
         try:
             state = settled(app, run_id)
         except ClinvkError:
             continue  # damaged: kept for whoever looks into it
-        if state.record.parent_id is not None or state.unread or state.status == "running":
+        if state.record.parent_id is not None:
+            children.append(state)
             continue
-        family = (run_id, *app.runs.children(run_id))
-        found.append(Kept(state.record.created_at, family, sum(_size(app.runs.path(member)) for member in family)))
-    return found
+        own = () if state.record.kind == "prompt" else tuple(app.runs.children(run_id))
+        listed.update(own)
+        if not state.unread and state.status != "running":
+            found.append(Kept(state.record.created_at, run_id, own))
+    # no run shows a child whose driver was killed before it could note it
+    found += [
+        Kept(child.record.created_at, child.record.id, ())
+        for child in children
+        if not listed[child.record.id] and child.status != "running" and not _has_parent(app, child)
+    ]
+    return found, listed
 
 
-def _size(folder: Path) -> int:
+def _has_parent(app: App, child: RunState) -> bool:
+    return app.runs.is_recorded(child.record.parent_id or "")
+
+
+def _size(folder: str) -> int:
     total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += (Path(parent) / name).stat().st_size
-            except OSError:
-                continue  # removed meanwhile
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                is_folder = entry.is_dir(follow_symlinks=False)
+                total += _size(entry.path) if is_folder else entry.stat(follow_symlinks=False).st_size
+    except OSError:
+        return total  # removed meanwhile
     return total
