@@ -133,12 +133,14 @@ async def test_what_crashes_left_behind_is_removed(world: World) -> None:
         run_id = await ask(app, world, "one")
         unlisted = app.runs.record(run_id).model_copy(update={"id": "beef", "parent_id": "cafe", "position": 1})
         os.close(app.runs.create(unlisted))
-        (app.runs.folder / ".half").mkdir()
+        for name in (".half", ".begun"):
+            (app.runs.folder / name).mkdir()
+        os.utime(app.runs.folder / ".half", (0, 0))
         Requests(app.home).note("mark", "gone")
         Requests(app.home).note("other", run_id)
         limits = LimitsConfig(run_retention_days=1)
         assert clean_runs(app, limits, now=later(app, run_id, 0.5)) == []
-        assert not (app.runs.folder / ".half").exists()
+        assert [(app.runs.folder / name).exists() for name in (".half", ".begun")] == [False, True]
         assert (Requests(app.home).find("mark"), Requests(app.home).find("other")) == (None, run_id)
         assert sorted(clean_runs(app, limits, now=later(app, run_id, 2))) == sorted(["beef", run_id])
 

@@ -17,6 +17,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -263,8 +264,9 @@ class RunStore:
         with writing(path), open(path, "a", encoding="utf-8", opener=private) as listing:
             listing.write(f"{child_id}\n")
 
-    def remove_left_behind(self, now: float) -> None:
+    def remove_left_behind(self) -> None:
         """Remove folders of runs whose beginning was cut off, long after it."""
+        now = time.time()
         with suppress(FileNotFoundError), os.scandir(self.folder) as entries:
             for entry in entries:
                 if entry.name.startswith(".") and now - entry.stat().st_mtime > LEFT_BEHIND_SECS:

@@ -45,7 +45,7 @@ def clean_runs(app: App, limits: LimitsConfig, now: float | None = None) -> list
                 app.runs.delete(run_id)
                 removed.append(run_id)
                 total -= sizes.get(run_id, 0)
-    app.runs.remove_left_behind(now)
+    app.runs.remove_left_behind()
     Requests(app.home).forget_removed(app.runs)
     return removed
 

@@ -19,7 +19,7 @@ from clinvk.tools.asking import done
 from clinvk.tools.caller import Caller
 from clinvk.tools.cut import cut
 from clinvk.tools.fields import check_filters, refuse_unused
-from clinvk.tools.settle import Result, current, newest_events, settled
+from clinvk.tools.settle import Result, newest_events, running, saved, settled
 from clinvk.tools.waiting import ended
 
 LOOK_SECS = 0.1  # how often a run that another process drives is told to stop
@@ -71,7 +71,8 @@ def _page(app: App, request: RunsRequest) -> RunsResult:
         try:
             state = settled(app, run_id)
         except ClinvkError as error:
-            warnings.append(error.failure.message)
+            if app.runs.path(run_id).exists():  # else another process removed it just now
+                warnings.append(error.failure.message)
             continue
         if state.record.parent_id is None and _matches(app, state, request):
             found.append((_rank(state), -state.record.created_at, state))
@@ -158,14 +159,15 @@ def _status(state: RunState) -> RunStatus:
 
 def _shown(app: App, run_id: str) -> RunsResult:
     """A run with its result, or how far it has come; children as they are."""
-    result: Result = current(app, run_id)
+    state = settled(app, run_id)  # once: when it has ended, somebody else may remove it now
+    is_running = state.status == "running"
+    result: Result = running(app, state.record) if is_running else saved(app, state.record, state.result)
     cut(result, app.config.output.max_chars)
-    state = app.runs.state(run_id)
     children = [summary(settled(app, child)) for child in app.runs.children(run_id)]
-    if state.status != "running":
+    if not is_running:
         app.runs.mark_read(run_id)
     return RunsResult(
-        run=summary(app.runs.state(run_id)),
+        run=summary(state.model_copy(update={"unread": is_running})),
         result=result,
         events=newest_events(app.runs.path(run_id)) if state.record.kind == "prompt" else None,
         children=children or None,
@@ -187,14 +189,14 @@ async def _wait(app: App, run_id: str, request: RunsRequest, caller: Caller) -> 
 async def _stopped_elsewhere(app: App, run_id: str) -> None:
     """Stop a run that another process drives; asked again until it has ended, because it may be about to start."""
     while settled(app, run_id).status == "running":
-        for running in (run_id, *app.runs.children(run_id)):
+        for member in (run_id, *app.runs.children(run_id)):
             try:
-                app.runs.mark(running, "cancel")
+                app.runs.mark(member, "cancel")
             except ClinvkError:
-                if not stop(app.runs.path(running)):
+                if not stop(app.runs.path(member)):
                     raise
             else:
-                stop(app.runs.path(running))
+                stop(app.runs.path(member))
         await anyio.sleep(LOOK_SECS)
 
 
