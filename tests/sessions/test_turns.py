@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -106,6 +107,7 @@ def test_a_torn_last_line_is_dropped_and_the_next_turn_is_whole(data: st.DataObj
         whole_but_for_its_newline = cut == len(line) - 1
         kept = ["r1", "r2", *(["r3"] if whole_but_for_its_newline else [])]
         assert [turn.run_id for turn in store.turns(session_id)] == kept
+        assert store.warnings() == []
         store.append_turn(session_id, TurnRecord(run_id="r3", prompt="again"))
         store.append_turn(session_id, TurnRecord(run_id="r4", prompt="next"))
         third = "lost é" if whole_but_for_its_newline else "again"
@@ -114,12 +116,14 @@ def test_a_torn_last_line_is_dropped_and_the_next_turn_is_whole(data: st.DataObj
         assert store.load(session_id).turn_count == 4
 
 
-def test_damaged_lines_in_the_middle_are_dropped(store: SessionStore, home: Path) -> None:
+@pytest.mark.parametrize("damage", [b"\x00", b'{"number":2,'], ids=["zeros", "cut"])
+def test_damaged_lines_in_the_middle_are_dropped_and_named(store: SessionStore, home: Path, damage: bytes) -> None:
     session_id = filled(store, 3)
     path = turns_file(home, session_id)
-    first, second, third = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(first + b"\x00" * (len(second) - 1) + b"\n" + third)
+    first, _, third = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + damage * 9 + b"\n" + third)
     assert [turn.number for turn in store.turns(session_id)] == [1, 3]
+    assert [str(path) in warning for warning in store.warnings()] == [True]
     assert store.append_turn(session_id, TurnRecord(run_id="r4", prompt="p")).turn_count == 4
 
 

@@ -89,7 +89,7 @@ class Heads:
         try:
             return self.read(session_id)
         except ClinvkError as error:
-            self._warn(f"session {session_id} is left out: {error}")
+            self.warn(f"session {session_id} is left out: {error}")
             return None
 
     def write(self, head: Session, *, sync_folder: bool = False) -> None:
@@ -127,11 +127,12 @@ class Heads:
         except FileNotFoundError:
             return  # another process was first
         except OSError:
-            self._warn(f"{path} is damaged ({reason}) and could not be set aside")
+            self.warn(f"{path} is damaged ({reason}) and could not be set aside")
         else:
-            self._warn(f"{path.name} is damaged ({reason}); it was set aside as {aside}, its turns are kept")
+            self.warn(f"{path.name} is damaged ({reason}); it was set aside as {aside}, its turns are kept")
 
-    def _warn(self, message: str) -> None:
+    def warn(self, message: str) -> None:
+        """Note what was found damaged; the same is noted once."""
         with suppress(ValueError):
             self.warnings.remove(message)
         self.warnings.append(message)

@@ -215,7 +215,11 @@ class SessionStore:
     def turns(self, session_id: str, offset: int = 0, limit: int = 20) -> list[TurnRecord]:
         """Turns from the one after `offset` on, oldest first; `turn_count` of the head is how many there are."""
         total = self._present(session_id).turn_count
-        return turnlog.page(self._heads.turns_path(session_id), offset, limit, total)
+        path = self._heads.turns_path(session_id)
+        turns, damaged = turnlog.page(path, offset, limit, total)
+        if damaged:
+            self._heads.warn(f"{path} has lines that cannot be read ({damaged} here); they are left out")
+        return turns
 
     def transcript(self, session_id: str, max_chars: int) -> list[tuple[str, str]]:
         """Prompts and outputs, newest last, as many whole turns as fit; a newest turn that does not fit is cut."""

@@ -111,12 +111,18 @@ def has_recent_run(path: Path, run_id: str) -> bool:
     return any(turn is not None and turn.run_id == run_id for turn in turns)
 
 
-def page(path: Path, offset: int, limit: int, total: int) -> list[TurnRecord]:
-    """Turns number `offset + 1` to `offset + limit`, read from the nearer end of a file of `total` turns."""
+def page(path: Path, offset: int, limit: int, total: int) -> tuple[list[TurnRecord], int]:
+    """Turns number `offset + 1` to `offset + limit`, and how many lines met on the way could not be read.
+
+    Read from the nearer end of a file of `total` turns.
+    """
     last = offset + limit
     if offset + limit // 2 < total // 2:
-        return list(_matching(lines(path), offset, last, stop_after=last))
-    return list(reversed(list(_matching(lines_backward(path), offset, last, stop_before=offset + 1))))
+        found = list(_matching(lines(path), offset, last, stop_after=last))
+    else:
+        found = list(_matching(lines_backward(path), offset, last, stop_before=offset + 1))[::-1]
+    turns = [turn for turn in found if turn is not None]
+    return turns, len(found) - len(turns)
 
 
 def newest(path: Path) -> Iterator[TurnRecord]:
@@ -133,16 +139,20 @@ def _matching(
     *,
     stop_after: int | None = None,
     stop_before: int | None = None,
-) -> Iterator[TurnRecord]:
+) -> Iterator[TurnRecord | None]:
+    """The turns that are wanted, None for each line that cannot be read; a last line may still be being written."""
     for line in source:
         number = line.number()
+        is_whole = line.data.endswith(b"\n") and line.data != b"\n"
         if number is None:
+            if is_whole:
+                yield None
             continue
         if stop_after is not None and number > stop_after:
             return
         if stop_before is not None and number < stop_before:
             return
-        if offset < number <= last and (turn := line.turn()):
+        if offset < number <= last and ((turn := line.turn()) or is_whole):
             yield turn
 
 
