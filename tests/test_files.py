@@ -4,12 +4,16 @@ import errno
 import fcntl
 import os
 import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from clinvk.errors import ClinvkError
+from clinvk.executor.runs import RunRecord, RunStore
 from clinvk.files import is_held, private_folder, reading, taken, write_whole, writing
+from clinvk.sessions.store import SessionStore
 
 
 def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -88,3 +92,35 @@ def test_who_only_looks_does_not_keep_a_lock_from_anybody(tmp_path: Path, monkey
     assert taken(taker)
     os.close(looker)
     os.close(taker)
+
+
+@contextmanager
+def unprivileged() -> Generator[None]:
+    """Permissions hold also where the tests are run by root."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+def test_a_home_that_may_not_be_entered_is_an_error_that_names_it_and_not_an_empty_one(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for name in ("runs", "sessions"):
+        (home / name).mkdir(parents=True)
+    home.chmod(0)
+    uses: list[Callable[[], object]] = [
+        lambda: SessionStore(home).exists("abc"),
+        lambda: SessionStore(home).resolve("abc"),
+        lambda: RunStore(home).ids(),
+        lambda: RunStore(home).create(RunRecord(id="a1", kind="prompt", created_at=0)),
+        lambda: private_folder(home / "below" / "it"),
+    ]
+    with unprivileged():
+        for use in uses:
+            with pytest.raises(ClinvkError, match="Permission denied") as refused:
+                use()
+            assert str(home) in refused.value.failure.message
+    home.chmod(0o700)

@@ -40,6 +40,12 @@ def reading(path: Path) -> Generator[None]:
         raise _failed(f"cannot read {path}", path, error, hint) from error
 
 
+def exists(path: Path) -> bool:
+    """Whether there is such a file. Raises ClinvkError where that may not be known."""
+    with reading(path):
+        return path.exists()
+
+
 def private(path: str, flags: int) -> int:
     """An `opener` for `open`: what it creates has mode 0600, whatever the umask says."""
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
@@ -47,9 +53,9 @@ def private(path: str, flags: int) -> int:
 
 def private_folder(path: Path) -> None:
     """Make `path` and what is missing above it, for this user alone."""
-    if path.is_dir():
-        return
     with writing(path):
+        if path.is_dir():
+            return
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         for folder in reversed(missing):
             folder.mkdir(mode=0o700, exist_ok=True)

@@ -190,7 +190,12 @@ async def _backend(app: App, backend: Backend, info: BackendInfo) -> list[Check]
 def _runs(app: App) -> Iterator[Check]:
     """What goes on, what nobody fetched, and processes that outlived their run."""
     counts = {"running": 0, "cut off": 0, "unread": 0}
-    for run_id in app.runs.ids():
+    try:
+        run_ids = app.runs.ids()
+    except ClinvkError as error:
+        yield Check("runs", "error", error.failure.message, error.failure.hint or "")
+        return
+    for run_id in run_ids:
         try:
             state = app.runs.state(run_id)
         except ClinvkError as error:

@@ -1,6 +1,7 @@
 """`clinvk config`: show, read, change and check the configuration."""
 
 import argparse
+import os
 from typing import TYPE_CHECKING
 
 from clinvk.cli import exits, options
@@ -117,7 +118,7 @@ def problems(call: Call) -> list["Problem"]:
     path = cascade.config_file(call.environ, call.config_path)
     found = (
         cascade.lint(path, known_backends=registry.BACKENDS, environ=call.environ)
-        if path.exists() or call.args.config is not None
+        if os.access(path, os.F_OK) or call.args.config is not None  # one that may not be looked at is found below
         else []
     )
     try:

@@ -195,10 +195,11 @@ class RunStore:
 
     def ids(self) -> list[str]:
         """The ids of all runs, in no order."""
-        try:
-            return [entry.name for entry in os.scandir(self.folder) if not entry.name.startswith(".")]
-        except FileNotFoundError:
-            return []
+        with reading(self.folder):
+            try:
+                return [entry.name for entry in os.scandir(self.folder) if not entry.name.startswith(".")]
+            except FileNotFoundError:
+                return []
 
     def unfinished(self) -> list[str]:
         """The ids of runs that have no result."""
@@ -267,7 +268,7 @@ class RunStore:
     def remove_left_behind(self) -> None:
         """Remove folders of runs whose beginning was cut off, long after it."""
         now = time.time()
-        with suppress(FileNotFoundError), os.scandir(self.folder) as entries:
+        with suppress(OSError), os.scandir(self.folder) as entries:
             for entry in entries:
                 if entry.name.startswith(".") and now - entry.stat().st_mtime > LEFT_BEHIND_SECS:
                     shutil.rmtree(entry.path, ignore_errors=True)

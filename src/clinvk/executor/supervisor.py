@@ -160,7 +160,9 @@ class Supervisor:
         try:
             self._open_files()
         except OSError as error:
-            self.reason, self.message = "disk_full", f"cannot write to {self.folder}: {error.strerror}"
+            few = error.errno in (errno.EMFILE, errno.ENFILE)
+            self.reason = "spawn_failed" if few else "disk_full"
+            self.message = f"cannot write to {self.folder}: {error.strerror}"
             self.detached = False  # there is nothing to be kept
             return False
         return True

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clinvk.errors import ClinvkError
-from clinvk.files import TEMPORARY_SUFFIX, private_folder, reading, write_whole, writing
+from clinvk.files import TEMPORARY_SUFFIX, exists, private_folder, reading, write_whole, writing
 from clinvk.sessions import export, search, turnlog
 from clinvk.sessions.heads import Heads, checked
 from clinvk.sessions.journal import Journal
@@ -58,7 +58,7 @@ class SessionStore:
         checked(head.id)
         head = begun(head)
         with self._locks.head(head.id):
-            if self._heads.path(head.id).exists():
+            if self.exists(head.id):
                 raise ClinvkError(
                     "invalid_request",
                     f"session {head.id} exists already",
@@ -70,7 +70,7 @@ class SessionStore:
 
     def exists(self, session_id: str) -> bool:
         """Whether there is a session with exactly this id."""
-        return self._heads.path(checked(session_id)).exists()
+        return exists(self._heads.path(session_id))
 
     def found(self, head: Session, turn: TurnRecord, update: TurnUpdate | None = None) -> Session:
         """Store a new session with its first turn; returns its head.
@@ -98,8 +98,7 @@ class SessionStore:
 
     def resolve(self, prefix: str) -> str:
         """The id that `prefix` is or begins. Raises `session_not_found`, or `invalid_request` when several match."""
-        checked(prefix)
-        if self._heads.path(prefix).exists():
+        if self.exists(prefix):
             return prefix
         ids = self._heads.ids()
         matches = sorted(name for name in ids if name.startswith(prefix))
