@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from clinvk.errors import ClinvkError
-from clinvk.executor.runs import RunRecord, RunStore
+from clinvk.executor.process import stop, supervisor_alive
+from clinvk.executor.proctree import start_time
+from clinvk.executor.runs import LISTED, RunRecord, RunStore
 from clinvk.response import PromptResult
 
 
@@ -42,7 +44,9 @@ def test_a_run_with_a_result_has_ended_even_while_its_lock_is_held(store: RunSto
     store.finish("abcd1234", result(), sync=True)
     state = store.state("abcd1234")
     os.close(lock)
-    assert (state.status, state.unread, state.result) == ("completed", True, result().model_dump())
+    assert (state.status, state.unread, store.result("abcd1234")) == ("completed", True, result().model_dump())
+    assert (state.record.id, state.record.request) == ("abcd1234", {})  # what is long stays on disk
+    assert state.result == {name: value for name, value in result().model_dump().items() if name in LISTED}
 
 
 def test_the_folder_and_its_files_are_private(store: RunStore) -> None:
@@ -158,9 +162,25 @@ def test_only_one_of_many_owns_a_run_that_nobody_drives(store: RunStore) -> None
 
 def test_children_keep_their_order_and_are_noted_once(store: RunStore) -> None:
     os.close(store.create(record(kind="chain")))
-    for child in ("c", "a", "b", "a"):
+    for child in ("c", "a", "b", "a", "gone", "../abcd1234"):
         store.add_child("abcd1234", child)
+    for child in ("a", "b", "c"):
+        os.close(store.create(record(child, parent_id="abcd1234")))
     assert store.children("abcd1234") == ["c", "a", "b"]
+
+
+@pytest.mark.parametrize("recycled", [True, False], ids=["pid recycled", "same pid and start"])
+def test_after_a_reboot_no_run_is_running_whoever_has_its_pids_now(store: RunStore, recycled: bool) -> None:
+    os.close(store.create(record()))
+    folder = store.path("abcd1234")
+    start = start_time(os.getpid())
+    assert start is not None
+    supervisor = {"pid": os.getpid(), "start": start - recycled}
+    (folder / "keeper.json").write_text(json.dumps({"supervisor": supervisor, "child": os.getpid(), "ending": None}))
+    assert store.state("abcd1234").status == "unsettled"
+    assert supervisor_alive(folder) is not recycled
+    if recycled:
+        assert not stop(folder)  # it would end this process
 
 
 def test_a_run_that_cannot_be_recorded_leaves_nothing(tmp_path: Path) -> None:

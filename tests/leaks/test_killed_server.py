@@ -89,6 +89,29 @@ async def test_a_handed_out_prompt_that_was_still_queued_is_run_under_its_announ
     assert (queued.result.output, queued.result.session_id) == ("echo: second", two["session_id"])
 
 
+async def test_a_queued_turn_whose_session_was_taken_meanwhile_waits_for_it(world: World) -> None:
+    first, up, go = held(world, "first")
+    async with serving(world, limits__max_concurrent=1) as server:
+        await server.ask("prompt", prompt="begin", backend="claude")
+        session_id = (await server.told())["result"]["session_id"]
+        one = await server.running("prompt", prompt=first, backend="claude")
+        world.processes.watch_agent(await up.reached())
+        two = await server.running("prompt", prompt="second", session_id=session_id)
+        await server.kill()
+        async with world.app() as app:
+            with app.sessions.turn_lock(session_id):
+                await go.release()
+                await waited(app, world, one["run_id"])  # so the heir is there, and has begun with both
+                looked = await runs.runs(app, RunsRequest(action="status", run_id=two["run_id"]), world.caller())
+            found = await waited(app, world, two["run_id"])
+            shown = await sessions.sessions(app, SessionsRequest(action="show", session_id=session_id))
+        await all_ended(world)
+    assert isinstance(looked.result, PromptResult)
+    assert isinstance(found.result, PromptResult)
+    assert (looked.result.status, found.result.status) == ("running", "completed")
+    assert [turn.prompt for turn in shown.turns or ()] == ["begin", "second"]
+
+
 @WAYS
 async def test_a_handed_out_chain_continues_with_its_remaining_steps(world: World, way: str) -> None:
     prompt, up, go = held(world, "one")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
+import anyio
 from pydantic import BaseModel
 
 from clinvk.backends.failures import naming_version
@@ -23,6 +24,7 @@ from clinvk.tools.conversation import keeping
 from clinvk.tools.prepare import fingerprint, prepare
 from clinvk.tools.waiting import answered
 
+LOOK_SECS = 0.1  # how often a run whose session is in use looks whether it is free
 SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 
 
@@ -92,13 +94,29 @@ async def rerun(app: App, live: LiveRun, caller: Caller) -> PromptResult:
     record = live.record
     fields = {name: value for name, value in record.request.items() if name in PromptOptions.model_fields}
     options = PromptOptions.model_validate({**fields, "workdir": record.workdir})
-    prepared = prepare(app, options, caller, record.id)
-    prepared = replace(prepared, plan=replace(prepared.plan, session_id=record.session_id))
     with ExitStack() as stack:
-        locks = _lock_session(app, prepared, stack)
+        locks = await _session_in_turn(app, live, stack)  # first: what another turn changed of it counts
+        prepared = prepare(app, options, caller, record.id)
+        prepared = replace(prepared, plan=replace(prepared.plan, session_id=record.session_id))
         result = await app.executor.execute(prepared, live, locks, keeping(app))
     assert isinstance(result, PromptResult)
     return result
+
+
+async def _session_in_turn(app: App, live: LiveRun, stack: ExitStack) -> list[int]:
+    """The lock of the session that an admitted run continues; another may have had it since its driver was lost."""
+    record = live.record
+    if record.session_id is None or record.plan.get("new_session", True):
+        return []
+    while True:
+        try:
+            return [stack.enter_context(app.sessions.turn_lock(record.session_id, record.id))]
+        except ClinvkError as error:
+            if error.failure.code != "session_busy":
+                raise
+        if live.cancelled or app.runs.marked(record.id, "cancel"):
+            raise ClinvkError("cancelled", "cancelled before it was started", hint="ask for it again")
+        await anyio.sleep(LOOK_SECS)
 
 
 def _lock_session(app: App, prepared: Prepared, stack: ExitStack) -> list[int]:
