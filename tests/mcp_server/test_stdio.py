@@ -156,6 +156,22 @@ async def test_a_probe_followed_by_a_handshake_is_served(version: str) -> None:
             assert (await client.answer(2))["result"]["structuredContent"]["output"] == "hello"
 
 
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"name": "prompt", "arguments": "x"}, "arguments must be an object, and is 'x'"),
+        ({"name": 5}, f"name must be the name of a tool, one of {', '.join(NAMES)}"),
+        ({}, f"name must be the name of a tool, one of {', '.join(NAMES)}"),
+    ],
+)
+async def test_a_call_that_is_none_is_told_why(params: dict[str, object], message: str) -> None:
+    with anyio.fail_after(DEADLINE):
+        async with started() as client:
+            await client.initialize()
+            error = (await client.request(1, "tools/call", params))["error"]
+    assert (error["code"], error["message"]) == (-32602, message)
+
+
 async def test_many_calls_are_served_at_once(tmp_path: Path) -> None:
     folders = [tmp_path / str(number) for number in range(20)]
     with anyio.fail_after(DEADLINE):
@@ -226,6 +242,32 @@ async def test_a_request_with_damaged_text_is_answered_and_the_next_one_served(d
             assert error["data"]["error"]["hint"]
             await client.call(8, "prompt", {"prompt": "echo on"})
             assert (await client.answer(8))["result"]["structuredContent"]["output"] == "on"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"prompt","arguments":{"prompt":"x"}',
+        b'{"jsonrpc":"2.0","id":7,"method":"ping","params":{"deep":' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
+    ],
+    ids=["cut short", "nested too deeply"],
+)
+async def test_a_request_that_cannot_be_read_is_answered(line: bytes) -> None:
+    with anyio.fail_after(DEADLINE):
+        async with started() as client:
+            await client.initialize()
+            await client.send_line(line)
+            assert (await client.answer(7))["error"]["code"] == -32600
+            assert "result" in await client.request(8, "ping")
+
+
+async def test_every_request_of_an_array_is_answered() -> None:
+    both = [{"jsonrpc": "2.0", "id": number, "method": "ping"} for number in (7, 8)]
+    with anyio.fail_after(DEADLINE):
+        async with started() as client:
+            await client.initialize("2025-03-26")
+            await client.send_line(json.dumps([*both, 1, {"jsonrpc": "2.0", "method": "notifications/x"}]).encode())
+            assert [(await client.answer(number))["result"] for number in (7, 8)] == [{}, {}]
 
 
 async def test_what_is_no_request_gets_no_answer() -> None:

@@ -168,6 +168,13 @@ async def test_bad_arguments_of_every_tool_are_an_invalid_request_in_its_own_sha
     assert set(content) == set(good)
 
 
+async def test_an_unknown_tool_is_told_with_the_nearest_and_with_all_that_exist() -> None:
+    async with connected() as client:
+        result = await client.call_tool("promt", {"prompt": "x"})
+    assert result.is_error
+    assert text_of(result) == f"Unknown tool: promt; did you mean prompt? tools: {', '.join(NAMES)}"
+
+
 async def test_a_bug_is_an_error_result_that_reveals_nothing_of_the_server() -> None:
     async with connected() as client:
         result = await client.call_tool("prompt", {"prompt": "crash"})

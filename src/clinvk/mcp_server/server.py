@@ -4,15 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mcp import MCPError
 from mcp.server import CacheHint, MCPServer
-from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.extension import Extension
 from mcp.server.lowlevel import Server
-from mcp_types import INVALID_PARAMS
 
 from clinvk import __version__
-from clinvk.mcp_server import completion, prompts, resources, tool
+from clinvk.mcp_server import completion, mistakes, prompts, resources, tool
 from clinvk.mcp_server.approvals import Resuming
 from clinvk.mcp_server.catalog import CATALOG
 from clinvk.mcp_server.operations import Operations
@@ -45,7 +42,7 @@ def build(
             "tools/list": CacheHint(ttl_ms=_LISTS_LAST_MS, scope="public"),
             "prompts/list": CacheHint(ttl_ms=_LISTS_LAST_MS, scope="public"),
         },
-        middleware=[_explain_bad_prompts],
+        middleware=[mistakes.explained],
         extensions=extensions,
     )
     caller = Caller(client="mcp", cwd=cwd)
@@ -53,16 +50,6 @@ def build(
     prompts.add(server)
     completion.add(server, operations, caller)
     return server
-
-
-async def _explain_bad_prompts(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """An unknown prompt or a missing argument is the client's mistake; the SDK would report its own (code 0)."""
-    if ctx.method != "prompts/get":
-        return await call_next(ctx)
-    try:
-        return await call_next(ctx)
-    except ValueError as error:
-        raise MCPError(INVALID_PARAMS, str(error)) from error
 
 
 def lowlevel(server: MCPServer[Any]) -> Server[Any]:

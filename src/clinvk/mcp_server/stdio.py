@@ -139,7 +139,15 @@ class _Client:
         return await self._leg.requests.send(SessionMessage(message))
 
     async def _reject(self, line: bytes, error: ValidationError) -> None:
-        """Answer a request that cannot be read, so that nobody waits for it; skip what is no request."""
+        """Answer a request that cannot be read, so that nobody waits for it; skip what is no request.
+
+        An array of messages, as 2025-03-26 has them, is read one by one; every request gets an answer of its own.
+        """
+        batch = _batch(line)
+        if batch:
+            for each in batch:
+                await self._take(each)
+            return None
         request_id = _unanswered(line)
         if request_id is None:
             _log.warning("a line that is not a JSON-RPC message was skipped")
@@ -170,12 +178,23 @@ class _Client:
         await self.write(f'{{"jsonrpc":"2.0","id":{line.request_id},"error":{error}}}')
 
 
+def _batch(line: bytes) -> list[bytes]:
+    """The messages of an array; none of what is no array."""
+    if not line.startswith(b"["):
+        return []
+    try:
+        messages: list[Any] = json.loads(line)
+    except (ValueError, RecursionError):
+        return []
+    return [json.dumps(message).encode() for message in messages if isinstance(message, dict)]
+
+
 def _unanswered(line: bytes) -> RequestId | None:
     """The id of a request, read with damaged characters replaced; None where there is no request to answer."""
     try:
         message: Any = json.loads(line.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None
+    except (ValueError, RecursionError):  # cut short, or nested too deeply: what stands at its ends must do
+        message = {"id": json.loads(wire.request_id([line]))} | ({"method": ""} if b'"method"' in line else {})
     if not isinstance(message, dict) or "method" not in message:
         return None
     request_id: Any = message.get("id")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]

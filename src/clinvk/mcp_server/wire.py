@@ -42,7 +42,7 @@ class Wire:
             for end in ended:
                 parts.append(end)
                 if size + len(end) > limit:
-                    yield Overlong(_request_id(parts))
+                    yield Overlong(request_id(parts))
                 elif line := b"".join(parts).strip():
                     yield line
                 parts, size = [], 0
@@ -73,8 +73,8 @@ class Wire:
                 await anyio.wait_writable(self.writing)
 
 
-def _request_id(parts: list[bytes]) -> str:
-    """The id of a message of which the beginning and the end are known: beside `params`, not inside."""
+def request_id(parts: list[bytes]) -> str:
+    """The id, as JSON text, of a message of which the beginning and the end are known: beside `params`, not inside."""
     head = parts[0][:_SEARCHED_BYTES].split(b'"params"')[0]
     tail = parts[-1][-_SEARCHED_BYTES:].rsplit(b"}", 2)[-2:]
     found = _ID.search(head) or _ID.search(b"}".join(tail))
