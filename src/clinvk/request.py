@@ -142,7 +142,7 @@ class SessionEditRequest(_Request):
     action: Literal["fork", "tag", "untag", "rename", "delete"]
     session_id: Word
     tags: list[Word] = Field(default_factory=list)
-    title: Text | None = None
+    title: Annotated[Text, Field(max_length=500)] | None = None
 
 
 class RunsRequest(_Request):

@@ -203,8 +203,11 @@ class FakeOperations:
         return CancelResult(run_id=request.run_id, status="cancelled")
 
     async def backends(self, caller: Caller) -> BackendsResult:
-        info = BackendInfo(name="claude", title="Claude Code", available=True, enabled=True, models=["opus", "sonnet"])
-        return BackendsResult(backends=[info], default_backend="claude")
+        claude = BackendInfo(
+            name="claude", title="Claude Code", models=["opus", "sonnet"], available=True, enabled=True
+        )
+        codex = BackendInfo(name="codex", title="Codex", default_model="configured", available=True, enabled=True)
+        return BackendsResult(backends=[claude, codex], default_backend="claude")
 
 
 async def _stdio() -> None:

@@ -90,7 +90,7 @@ async def test_backends_models_and_ids_are_completed(mode: Mode) -> None:
         assert await values(opinion, "backend", "Co") == ["codex"]
         assert await values(review, "backends", "claude,ge") == ["claude,gemini"]
         assert await values(opinion, "model", "", backend="claude") == ["opus", "sonnet"]
-        assert await values(opinion, "model", "", backend="codex") == []
+        assert await values(opinion, "model", "", backend="codex") == ["configured"]
         assert await values(session, "id", "5") == ["5e55"]
         assert await values(output, "id", "") == ["4f4f"]
         assert await values(output, "id", "x") == []

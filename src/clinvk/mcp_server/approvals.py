@@ -107,8 +107,10 @@ async def _asked(context: Context[Any, Any], question: Question) -> tuple[bool, 
     shown = form(question)
     try:
         answer = await context.session.elicit_form(shown.message, shown.requested_schema, context.request_id)
-    except (MCPError, ValueError) as error:  # the client failed, or answered with what is no answer
-        return False, f"the user could not be asked: {type(error).__name__} {error}"
+    except MCPError as error:
+        return False, f"the user could not be asked: {error}"
+    except ValueError:
+        return False, "the user could not be asked: what the client sent back is no answer"
     except (anyio.BrokenResourceError, anyio.ClosedResourceError):
         return False, "the client left"
     return decision(answer)

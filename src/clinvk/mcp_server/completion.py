@@ -80,4 +80,6 @@ class Completer:
 
     async def _models(self, backend: str) -> list[str]:
         infos = (await self._operations.backends(self._caller)).backends
-        return list(dict.fromkeys(model for info in infos if backend in ("", info.name) for model in info.models))
+        chosen = [info for info in infos if backend in ("", info.name)]
+        configured = [info.default_model for info in chosen if info.default_model]
+        return list(dict.fromkeys([*configured, *(model for info in chosen for model in info.models)]))
