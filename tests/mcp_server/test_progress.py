@@ -31,7 +31,7 @@ async def newest(*events: Event) -> str:
 @pytest.mark.parametrize(
     ("events", "line"),
     [
-        ([], "codex · running 12s"),
+        ([], "codex · queued 12s"),
         ([RunStarted("r1", "codex")], "codex · running 12s · started"),
         ([TextDelta("Hello, "), TextDelta("wor\nld")], "codex · running 12s · Hello, wor ld"),
         ([TextDelta("old"), TextEnd(), TextDelta("new")], "codex · running 12s · new"),
@@ -80,8 +80,8 @@ async def test_silence_is_broken_by_the_heartbeat_and_news_waits_for_its_turn() 
             for number in range(100):
                 listener("r1", "codex", TextDelta(f"{number} "))
             await several.wait()
-    assert told[0] == (0.0, "codex · running 0s · " + told[0][1].rpartition(" · ")[2])
-    assert told[1][0] - told[0][0] >= 0.01
+    assert told[0][1].startswith("codex · running 0s · ")
+    assert told[1][0] - told[0][0] >= 0.009  # `every`, less what rounding to milliseconds takes
     assert [seconds for seconds, _ in told] == sorted({seconds for seconds, _ in told})
 
 
@@ -111,5 +111,5 @@ async def test_what_arrived_since_the_last_line_is_told_before_the_call_ends() -
                 await anyio.lowlevel.checkpoint()
             listener("r1", "codex", TextDelta("Fine."))
             listener("r1", "codex", RunFinished("r1", "completed"))
-    assert [message for _, message in told] == ["codex · running 0s", "codex · running 0s · completed"]
+    assert [message for _, message in told] == ["codex · queued 0s", "codex · running 0s · completed"]
     assert told[0][0] < told[1][0]

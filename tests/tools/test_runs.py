@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from clinvk.errors import ClinvkError
-from clinvk.events import Event
+from clinvk.events import Event, RunStarted
 from clinvk.request import CancelRequest, ParallelRequest, PromptRequest, RunsRequest
 from clinvk.response import ParallelResult, PromptResult, RunsResult
 from clinvk.tools import parallel, prompt, runs
@@ -296,6 +296,15 @@ async def test_who_waits_hears_the_events(world: World) -> None:
 
 
 # Output
+
+
+async def test_who_comes_late_is_told_what_has_begun(world: World) -> None:
+    heard: list[Event] = []
+    async with world.app() as app, held(app, world) as (running, go):
+        request = RunsRequest(action="wait", run_id=running.run_id, wait_secs=0)
+        await runs.runs(app, request, world.caller(lambda _run_id, _backend, event: heard.append(event)))
+        await go.release()
+    assert heard == [RunStarted(running.run_id, "claude")]
 
 
 async def test_the_output_is_read_by_pages_and_searched(world: World) -> None:

@@ -7,7 +7,7 @@ from typing import Protocol
 import anyio
 from pydantic import BaseModel
 
-from clinvk.events import Event, TextDelta
+from clinvk.events import Event, RunStarted, TextDelta
 from clinvk.executor.questions import Question
 from clinvk.executor.runs import RunRecord
 
@@ -64,10 +64,13 @@ class LiveRun:
 
     @contextmanager
     def heard_by(self, listener: Listener | None) -> Generator[None]:
-        """Events go to `listener` for the time of the scope."""
+        """Events go to `listener` for the time of the scope; who comes late is told first what has begun."""
         if listener is None:
             yield
             return
+        for run in (self, *self.children):
+            if run.stage == "running" and run.record.backend:
+                listener(run.record.id, run.record.backend, RunStarted(run.record.id, run.record.backend))
         self.listeners.add(listener)
         try:
             yield
@@ -89,6 +92,7 @@ class LiveRun:
         """The command runs; what was asked of the run meanwhile holds for it too."""
         self._queue = None
         self._process = process
+        self.stage = "running"
         if self.cancelled:
             process.cancel()
         elif self.handed:

@@ -55,6 +55,7 @@ class News:
         self._speaker = ""
         self._text = ""
         self._newest = ""
+        self._stage = "queued"
         self._began = anyio.current_time()
         self._last = -_TICK
         self._arrived = anyio.Event()
@@ -66,6 +67,7 @@ class News:
         if run_id != self._speaker or not isinstance(event, TextDelta):
             self._text = ""
         self._speaker = run_id
+        self._stage = "running"
         self._note(run_id, event)
         self._arrived.set()
 
@@ -103,7 +105,7 @@ class News:
         parts = [self._backend] if self._backend else []
         if self._total > 1:
             parts.append(f"{min(self._finished, self._total)} of {self._total} done")
-        parts.append(f"running {seconds:.0f}s")
+        parts.append(f"{self._stage} {seconds:.0f}s")
         newest = " ".join(self._newest.split())
         if newest:
             parts.append(newest if len(newest) <= _NEWEST_CHARS else f"…{newest[-_NEWEST_CHARS:]}")
