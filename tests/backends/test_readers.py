@@ -423,13 +423,24 @@ VIOLATION = (
 )
 def test_codex_commands_that_were_refused_at_once_are_counted(turn: Make, refused: int, warned: list[str]) -> None:
     named = {"id": "1", "type": "command_execution", "command": "touch a", "exit_code": 1, "status": "failed"}
-    lines = (
-        {"type": "thread.started", "thread_id": "t"},
-        {"type": "item.completed", "item": {**named, "aggregated_output": "touch: a: Read-only file system"}},
-        {"type": "item.completed", "item": {"id": "2", "type": "agent_message", "text": "I tried."}},
-        {"type": "turn.completed", "usage": {}},
-    )
+    named["aggregated_output"] = "touch: a: Read-only file system"
     ending = Ending(reason="exited", exit_code=0, stderr_tail=VIOLATION * refused)
-    _, outcome = fed("codex", turn(sandbox="read-only"), *lines, ending=ending)
+    line = {"type": "item.completed", "item": named}
+    _, outcome = fed("codex", turn(sandbox="read-only"), line, *COMPLETE["codex"], ending=ending)
     assert outcome.failure is None
     assert list(outcome.warnings) == ["permission denied: shell: touch a", *warned]
+
+
+@pytest.mark.parametrize(
+    ("delays", "told"), [((548, 1112), None), ((2104, 2325), 2.325), ((1010,), 1.01)], ids=["own", "asked", "once"]
+)
+def test_claude_hands_on_how_long_the_service_asked_it_to_wait(
+    turn: Make, delays: tuple[int, ...], told: float | None
+) -> None:
+    retries = [
+        {"type": "system", "subtype": "api_retry", "attempt": number, "retry_delay_ms": delay, "error_status": 429}
+        for number, delay in enumerate(delays, 1)
+    ]
+    result = {"type": "result", "subtype": "success", "is_error": True, "api_error_status": 429, "result": "slow down"}
+    _, outcome = fed("claude", turn(), *retries, result, ending=Ending(reason="exited", exit_code=1))
+    assert (outcome.failure.code, outcome.failure.retry_after_secs) == ("rate_limited", told)

@@ -7,6 +7,7 @@ code alone.
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from clinvk.backends import failures
 from clinvk.backends.base import Turn
@@ -50,6 +51,8 @@ ADVICE = Advice(
     models="use opus, sonnet or haiku, or a full model name that your account has",
     update="update it with `claude update`",
 )
+# Its own back-off is half a second, doubled each time, and a quarter more at most; a longer one is the Retry-After.
+BACK_OFF_SECS = 0.5 * 1.25 / 2
 
 
 class ClaudeReader:
@@ -69,6 +72,7 @@ class ClaudeReader:
         self._open = False
         self._message = ""
         self._worked = False
+        self._wait: float | None = None  # that the service asked for, when it was asked too often
         self._notes = Notes()
         self._denied = Notes()
 
@@ -94,21 +98,27 @@ class ClaudeReader:
             case "init":
                 return self._init(data)
             case "api_retry":
-                delay = number_of(data, "retry_delay_ms")
-                status = count_of(data, "error_status")
-                reason = text_of(data, "error") or "error"
-                return [
-                    Retrying(
-                        reason=f"{reason} (HTTP {status})" if status else reason,
-                        attempt=count_of(data, "attempt"),
-                        max_attempts=count_of(data, "max_retries"),
-                        delay_secs=None if delay is None else delay / 1000,
-                    )
-                ]
+                return self._retry(data)
             case "permission_denied":
                 return self._denial(data, text_of(data, "message", "decision_reason"))
             case _:
                 return []
+
+    def _retry(self, data: JsonObject) -> list[Event]:
+        delay, attempt = number_of(data, "retry_delay_ms"), count_of(data, "attempt")
+        status = count_of(data, "error_status")
+        reason = text_of(data, "error") or "error"
+        secs = None if delay is None else delay / 1000
+        if status == 429 and secs is not None and secs > BACK_OFF_SECS * 2 ** min(attempt or 1, 30):
+            self._wait = secs
+        return [
+            Retrying(
+                reason=f"{reason} (HTTP {status})" if status else reason,
+                attempt=attempt,
+                max_attempts=count_of(data, "max_retries"),
+                delay_secs=secs,
+            )
+        ]
 
     def _init(self, data: JsonObject) -> list[Event]:
         self._session = text_of(data, "session_id")
@@ -308,7 +318,10 @@ class ClaudeReader:
             return failures.blocked(ADVICE, self._denied.all())
         if not message:
             message = f"Claude Code stopped in the middle of its work ({subtype}, exit code {ending.exit_code})"
-        return failures.classify(ADVICE, message, count_of(result, "api_error_status"))
+        failure = failures.classify(ADVICE, message, count_of(result, "api_error_status"))
+        if failure.code == "rate_limited" and failure.retry_after_secs is None:
+            return replace(failure, retry_after_secs=self._wait)
+        return failure
 
     def _cost(self, result: JsonObject) -> float | None:
         """This run's cost: `total_cost_usd` adds up over the whole conversation."""

@@ -4,6 +4,7 @@ The CLIs have no common error format; what they share are HTTP status codes and 
 names what the backend said and what to do about it.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from clinvk.errors import RETRYABLE, ErrorCode, Failure
 from clinvk.events import Ending
 
 MESSAGE_CHARS = 1_000
+SOON_SECS = 300.0  # a quota that is back so soon is a rate: Google calls its limit per minute a quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +98,8 @@ _LOGIN = re.compile(
 )
 _QUOTA = re.compile(
     r"insufficient[_ ]quota|exceeded your (current )?quota|quota (exceeded|exhausted)|exhausted your"
-    r"|usage limit|weekly limit|daily limit|monthly limit|limit reached|credit balance|out of credits|billing"
-    r"|payment required|terminalquota",
+    r"|usage limit|weekly limit|daily limit|monthly limit|(?<!rate[ _-])limit reached|credit balance|out of credits"
+    r"|billing|payment required|terminalquota",
     re.IGNORECASE,
 )
 _RATE = re.compile(r"rate[_ -]?limit|too many requests|resource_exhausted|\b429\b", re.IGNORECASE)
@@ -189,12 +191,13 @@ def classify(advice: Advice, message: str, status: int | None = None) -> Failure
 def _meaning(advice: Advice, message: str, status: int | None) -> tuple[ErrorCode, str]:
     if _SESSION.search(message):
         return "session_lost", "start a new session; clinvk keeps the turns of the old one"
-    if status == 402 or (_QUOTA.search(message) and status in (None, 400, 403, 429)):
+    passes = (retry_after(message) or math.inf) <= SOON_SECS
+    if status == 402 or (_QUOTA.search(message) and status in (None, 400, 403, 429) and not passes):
         return (
             "quota_exhausted",
             f"the plan or budget of {advice.title} is used up; use another backend or wait",
         )
-    if status == 429 or (status is None and _RATE.search(message)):
+    if status == 429 or (status is None and (_RATE.search(message) or _QUOTA.search(message))):
         return "rate_limited", f"wait, or run fewer prompts of {advice.title} at once"
     if status == 404 or (status in (None, 400, 403) and _MODEL.search(message)):
         return "model_unknown", advice.models

@@ -208,7 +208,7 @@ class GeminiReader:
         """The failure that the result, or an error event before it, tells."""
         if "empty response" in message:
             return failures.empty(ADVICE)
-        message = re.sub(r"^\[API Error: (.*?)\]", r"\1", message)
+        message = re.sub(r"^\[API Error: (.*?)\]", r"\1", message, flags=re.DOTALL)
         # An API error ends in the HTTP status modulo 256.
         status = exit_code + 256 if exit_code and 144 <= exit_code <= 255 else None
         return _by_exit(failures.classify(ADVICE, message, status), exit_code)
