@@ -444,3 +444,10 @@ def test_claude_hands_on_how_long_the_service_asked_it_to_wait(
     result = {"type": "result", "subtype": "success", "is_error": True, "api_error_status": 429, "result": "slow down"}
     _, outcome = fed("claude", turn(), *retries, result, ending=Ending(reason="exited", exit_code=1))
     assert (outcome.failure.code, outcome.failure.retry_after_secs) == ("rate_limited", told)
+
+
+def test_an_answer_under_a_name_that_is_not_known_is_no_success_without_text(turn: Make) -> None:
+    renamed = {"type": "item.completed", "item": {"id": "1", "type": "assistant_message", "text": "42"}}
+    begun, _, ended = COMPLETE["codex"]
+    _, outcome = fed("codex", turn(), begun, renamed, ended)
+    assert outcome.failure.code == "output_unreadable"

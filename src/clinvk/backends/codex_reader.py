@@ -54,6 +54,8 @@ _REFUSED = re.compile(r"read-only file system|operation not permitted|permission
 VIOLATION_LOG = "codex_sandboxing::violation"
 _VIOLATION = re.compile(rf" {VIOLATION_LOG}: [^\n]{{0,200}}?\breason=(\w+)")
 _PATCH = re.compile(r"(patch rejected[^\n]{0,300}|rejected by [^\n]{0,300})", re.IGNORECASE)
+# Work that counts as an answer without text. An item of another kind may be the text itself, under a new name.
+_WORK = ("command_execution", "file_change", "mcp_tool_call", "web_search", "image_generation", "collab_tool_call")
 _TOOL_NAMES = {"command_execution": "shell", "file_change": "apply_patch", "web_search": "web_search"}
 
 
@@ -108,7 +110,7 @@ class CodexReader:
         identity = text_of(item, "id")
         if identity in self._started:
             return []
-        self._worked = True
+        self._worked = self._worked or kind in _WORK
         remember(self._started, identity, None)
         return [ToolStarted(identity, _name(item), _wanted(item))]
 
