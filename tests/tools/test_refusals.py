@@ -1,6 +1,7 @@
 """One prompt as enemies ask for it: files, places, options and texts that must not get through."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,15 @@ async def test_a_file_that_cannot_be_given_is_refused_by_name(world: World, name
             return
     assert (failure.code, failure.details["field"]) == ("invalid_request", "files")
     assert name[:100] in failure.message
+
+
+async def test_a_file_of_any_size_is_refused_unread(world: World) -> None:
+    path = world.workdir / "huge.txt"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    async with world.app() as app:
+        failure = await refusal(app, world, files=["huge.txt"], backend="claude")
+    assert failure.message == "files: 'huge.txt' has 1,099,511,627,776 bytes; at most 524,288 are accepted"
 
 
 async def test_files_outside_the_allowed_directories_are_refused(world: World) -> None:

@@ -229,10 +229,10 @@ def _file(app: App, name: str, workdir: Path) -> Path:
 
 def _text(path: Path, name: str) -> str:
     try:
-        data = path.read_bytes()
-        if len(data) > FILE_BYTES:
-            raise _bad_file(name, f"has {len(data):,} bytes; at most {FILE_BYTES:,} are accepted")
-        return data.decode("utf-8")
+        size = path.stat().st_size
+        if size > FILE_BYTES:
+            raise _bad_file(name, f"has {size:,} bytes; at most {FILE_BYTES:,} are accepted")
+        return path.read_bytes().decode("utf-8")
     except OSError as error:
         raise _bad_file(name, f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
