@@ -27,7 +27,7 @@ def _deliverable(text: str) -> str:
 
 
 def _not_blank(text: str) -> str:
-    if not text.strip():
+    if not text.strip().strip("\ufeff"):  # a byte order mark alone is white space to the CLIs
         raise ValueError("must not be blank")
     return text
 

@@ -18,6 +18,7 @@ def told(model: type[PromptRequest | ParallelRequest | RunsRequest | NoArguments
     [
         ({}, "prompt is required"),
         ({"prompt": "  "}, "prompt must not be blank"),
+        ({"prompt": "\ufeff\n"}, "prompt must not be blank"),
         (
             {"prompt": "x", "approval_mode": "yes"},
             "approval_mode is 'yes'; it must be one of 'default', 'auto', 'none' or 'always'",
