@@ -274,13 +274,17 @@ def test_an_image_that_cannot_be_given_is_refused(
     assert missing in caught.value.failure.message
 
 
-def test_gemini_takes_images_of_the_workdir_only(turn: Make, installation: Installation, tmp_path: Path) -> None:
-    inside, outside = turn().workdir / "my pic.png", tmp_path / "pic.png"
-    inside.write_bytes(b"png")
-    outside.write_bytes(b"png")
-    assert command("gemini", turn(images=(inside,)), installation).stdin.startswith(b"@my\\ pic.png\n")
-    with pytest.raises(ClinvkError, match="outside the workdir"):
-        command("gemini", turn(images=(outside,)), installation)
+def test_gemini_gets_a_copy_of_an_image_in_a_folder_that_it_may_read(
+    turn: Make, installation: Installation, tmp_path: Path
+) -> None:
+    picture = tmp_path / "my pic.PNG"
+    picture.write_bytes(b"png")
+    asked = turn(images=(picture,))
+    made = command("gemini", asked, installation)
+    copy = asked.scratch / "image-1.png"
+    assert made.files[copy] == b"png"
+    assert f"--include-directories={asked.scratch}" in made.argv
+    assert made.stdin.decode() == f"@{copy}\n\nWhat is the answer?"
 
 
 @pytest.mark.parametrize(

@@ -296,10 +296,13 @@ def test_a_structured_answer_is_given_and_parsed(name: str, turn: Make, run: Cal
 def test_the_model_sees_the_image_and_the_system_prompt(name: str, turn: Make, run: Callable[..., Ran]) -> None:
     picture = turn().workdir / "a, picture.png"
     picture.write_bytes(PNG)
+    for ignore in (".gitignore", ".geminiignore"):
+        (turn().workdir / ignore).write_text("*.png\n", encoding="utf-8")
+    (turn().workdir / ".git").mkdir()
     system = 'Speak like "a" pirate \\ ünï\nalways.'
     ran = run(name, turn(model=MODELS[name], images=(picture,), system_prompt=system), Answer("I see."))
     assert (ran.outcome.failure, ran.text) == (None, "I see.")
-    assert base64.b64encode(PNG).decode() in ran.sent
+    assert base64.b64encode(PNG).decode() in ran.sent  # also where a list of what to ignore names it
     assert json.dumps(system, ensure_ascii=False)[1:-1] in ran.sent
 
 

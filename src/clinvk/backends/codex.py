@@ -14,7 +14,7 @@ from pathlib import Path
 from clinvk.backends.base import Capabilities, Command, Installation, Login, Turn, require, unsupported
 from clinvk.backends.codex_reader import ADVICE, VIOLATION_LOG, CodexReader
 from clinvk.backends.lines import object_of
-from clinvk.backends.values import bound, check_extra, media_type, present, too_long
+from clinvk.backends.values import bound, check_extra, comma, media_type, present, too_long
 from clinvk.errors import ClinvkError
 
 NAME = "codex"
@@ -244,12 +244,7 @@ def _copied_images(turn: Turn, files: dict[Path, bytes]) -> list[Path]:
         media_type(NAME, path, MAX_IMAGE_BYTES)
         copy = turn.scratch / f"image-{number}{path.suffix.lower()}"
         if "," in str(copy):
-            raise ClinvkError(
-                "invalid_request",
-                f"codex cannot take files below {str(turn.scratch)!r}: there is a comma in the path",
-                hint="set CLINVK_HOME to a path without commas",
-                backend=NAME,
-            )
+            raise comma(NAME, turn.scratch)
         files[copy] = path.read_bytes()
         copies.append(copy)
     return copies

@@ -14,7 +14,7 @@ from clinvk.backends import gemini_project, structured
 from clinvk.backends.base import Capabilities, Command, Installation, Login, Turn, require, unsupported
 from clinvk.backends.gemini_reader import ADVICE, GeminiReader
 from clinvk.backends.lines import object_of, parse, text_of
-from clinvk.backends.values import bad_file, bound, media_type, present, too_long
+from clinvk.backends.values import bound, comma, media_type, present, too_long
 
 NAME = "gemini"
 TITLE = "Gemini CLI"
@@ -55,7 +55,6 @@ CAPABILITIES = Capabilities(
         "approval_mode=none": "nothing is approved; settings still allow what they name",
         "system_prompt": "put before the prompt of every turn: Gemini CLI can only replace its own as a whole",
         "output_schema": "asked for in the prompt, checked by clinvk",
-        "images": "files inside the workdir only",
         "prompt": r"an @ before a name is written \@, else Gemini CLI puts in a file that matches the name",
         "ephemeral": "not supported: Gemini CLI always keeps its session file",
         "resume": "Gemini CLI may delete a resumed session, unless its setting general.sessionRetention.enabled is "
@@ -135,11 +134,14 @@ def login(environ: Mapping[str, str], home: Path) -> Login:
 def command(turn: Turn, installation: Installation) -> Command:
     """`gemini -o stream-json` with the prompt on stdin."""
     require(turn, NAME, CAPABILITIES)
-    stdin = _stdin(turn)
+    files: dict[Path, bytes] = {}
+    images = _copied_images(turn, files)
+    stdin = f"{_mentions(images)}{_text(turn)}".encode()
     if len(stdin) > MAX_STDIN_BYTES:
         raise too_long(NAME, "prompt", MAX_STDIN_BYTES)
-    files: dict[Path, bytes] = {}
     argv = [*installation.program, "--output-format=stream-json", *_limits(turn, installation, files)]
+    if images:
+        argv.append(bound("--include-directories", str(turn.scratch)))
     if turn.model is not None:
         argv.append(bound("--model", turn.model))
     if turn.resume_id is None:
@@ -220,11 +222,10 @@ def _rule(tools: list[str], decision: str, priority: int, message: str = "", pat
     return "\n".join(lines) + "\n"
 
 
-def _stdin(turn: Turn) -> bytes:
+def _text(turn: Turn) -> str:
     system = f"<instructions>\n{turn.system_prompt}\n</instructions>\n\n" if turn.system_prompt else ""
     asked = structured.request(turn.output_schema) if turn.output_schema is not None else ""
-    text = _literal(f"{system}{turn.prompt}{asked}")
-    return f"{_mentions(turn)}{text}".encode()
+    return _literal(f"{system}{turn.prompt}{asked}")
 
 
 def _literal(text: str) -> str:
@@ -233,16 +234,22 @@ def _literal(text: str) -> str:
     return f"\n{text}" if text.lstrip().startswith("/") else text
 
 
-def _mentions(turn: Turn) -> str:
-    """Images as `@path`, relative to the workdir."""
-    mentions: list[str] = []
-    for path in turn.images:
+def _copied_images(turn: Turn, files: dict[Path, bytes]) -> list[Path]:
+    """Copies in a folder of their own: Gemini CLI silently drops an image that .gitignore or .geminiignore names."""
+    copies: list[Path] = []
+    for number, path in enumerate(turn.images, start=1):
         media_type(NAME, path, MAX_IMAGE_BYTES)
-        try:
-            inside = path.resolve().relative_to(turn.workdir.resolve())
-        except ValueError:
-            raise bad_file(NAME, path, f"is outside the workdir {str(turn.workdir)!r}") from None
-        mentions.append("@" + re.sub(r"([^\w./-])", r"\\\1", str(inside)))
+        copy = turn.scratch / f"image-{number}{path.suffix.lower()}"
+        files[copy] = path.read_bytes()
+        copies.append(copy)
+    if copies and "," in str(turn.scratch):
+        raise comma(NAME, turn.scratch)
+    return copies
+
+
+def _mentions(images: list[Path]) -> str:
+    """Images as `@path`."""
+    mentions = ["@" + re.sub(r"([^\w./-])", r"\\\1", str(path)) for path in images]
     return "\n".join(mentions) + "\n\n" if mentions else ""
 
 

@@ -63,6 +63,16 @@ def media_type(backend: str, path: Path, max_bytes: int) -> str:
     return kind
 
 
+def comma(backend: str, folder: Path) -> ClinvkError:
+    """The error for a folder in whose path the CLI would split an argument."""
+    return ClinvkError(
+        "invalid_request",
+        f"{backend} cannot take files below {str(folder)!r}: there is a comma in the path",
+        hint="set CLINVK_HOME to a path without commas",
+        backend=backend,
+    )
+
+
 def bad_file(backend: str, path: Path, why: str) -> ClinvkError:
     """The error for a file that cannot be given to the backend."""
     return ClinvkError(
