@@ -214,6 +214,11 @@ def test_every_recorded_case_is_expected_and_every_expected_one_recorded() -> No
     assert recorded == set(CASES)
 
 
+def test_every_backend_but_the_built_in_one_is_recorded() -> None:
+    assert set(EXPECTED) == set(registry.BACKENDS) - {registry.BUILT_IN}
+    assert all(set(COMMON) <= set(cases) for cases in EXPECTED.values())
+
+
 @pytest.mark.parametrize(("backend", "case"), CASES)
 def test_a_recorded_run_is_judged_as_it_went(backend: str, case: str) -> None:
     _, outcome = played(backend, case)

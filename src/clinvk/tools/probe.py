@@ -30,7 +30,8 @@ async def rejected(app: App, backend: Backend, found: Installation) -> list[Fail
     """What the installed version does not accept, or what cannot be enforced here; empty when all is well."""
     failures: dict[str, Failure] = {}
     with TemporaryDirectory(prefix="clinvk-") as folder:
-        for number, turn in enumerate(_turns(backend, Path(folder))):
+        extra = app.config.backend(backend.NAME).extra_flags
+        for number, turn in enumerate(_turns(backend, Path(folder), extra)):
             try:
                 failure = await _tried(app, backend, turn, backend.command(turn, found), Path(folder) / str(number))
             except ClinvkError as error:
@@ -62,14 +63,19 @@ def _is_script(path: Path) -> bool:
         return False
 
 
-def _turns(backend: Backend, folder: Path) -> Iterator[Turn]:
-    """One turn per sandbox mode, the options of the backend spread over them."""
+def _turns(backend: Backend, folder: Path, extra: tuple[str, ...]) -> Iterator[Turn]:
+    """One turn per sandbox mode, the options of the backend spread over them; in `default` a person is asked."""
     can = backend.CAPABILITIES
-    modes: list[SandboxMode] = [mode for mode in can.sandbox_modes if mode != "default"] or ["default"]
+    asks = "always" in can.approval_modes
+    modes: list[SandboxMode] = [mode for mode in can.sandbox_modes if mode != "default"]
+    if asks or not modes:
+        modes.append("default")
+    picture = folder / "picture.png"
+    picture.touch()
     for number, mode in enumerate(modes):
         scratch = folder / f"scratch-{number}"
         scratch.mkdir(mode=0o700)
-        first, second = number == 0, number == 1
+        first, second, asked = number == 0, number == 1, asks and mode == "default"
 
         def has(option: Option, now: bool) -> bool:
             return now and option in can.options
@@ -82,11 +88,14 @@ def _turns(backend: Backend, folder: Path) -> Iterator[Turn]:
             resume_id=str(uuid.uuid4()) if second and can.resumes else None,
             model=(*backend.MODELS, "none")[0] if has("model", first) else None,
             system_prompt="none" if has("system_prompt", second) else None,
-            approval="auto" if first and "auto" in can.approval_modes else "default",
+            approval="auto" if first and "auto" in can.approval_modes else "always" if asked else "default",
+            ask=asked,
             sandbox=mode,
             max_turns=1 if has("max_turns", first) else None,
             ephemeral=has("ephemeral", number > 1),
+            images=(picture,) if has("images", number > 1) else (),
             output_schema=_SCHEMA if has("output_schema", first) else None,
+            extra=extra,
             strict=True,
         )
 
