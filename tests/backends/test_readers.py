@@ -451,3 +451,11 @@ def test_an_answer_under_a_name_that_is_not_known_is_no_success_without_text(tur
     begun, _, ended = COMPLETE["codex"]
     _, outcome = fed("codex", turn(), begun, renamed, ended)
     assert outcome.failure.code == "output_unreadable"
+
+
+def test_a_gemini_run_that_gave_up_is_no_success(turn: Make) -> None:
+    begun, text, ended = COMPLETE["gemini"]
+    gave_up = {"type": "error", "severity": "warning", "message": "Loop detected, stopping execution"}
+    events, outcome = fed("gemini", turn(), begun, text, gave_up, ended)
+    assert (outcome.failure.code, outcome.failure.message) == ("backend_error", "Loop detected, stopping execution")
+    assert TextDelta("hi") in events

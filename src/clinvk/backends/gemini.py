@@ -56,6 +56,7 @@ CAPABILITIES = Capabilities(
         "system_prompt": "put before the prompt of every turn: Gemini CLI can only replace its own as a whole",
         "output_schema": "asked for in the prompt, checked by clinvk",
         "prompt": r"an @ before a name is written \@, else Gemini CLI puts in a file that matches the name",
+        "output": "Gemini CLI does not tell that an answer was cut off at the token limit or by a safety filter",
         "ephemeral": "not supported: Gemini CLI always keeps its session file",
         "resume": "Gemini CLI may delete a resumed session, unless its setting general.sessionRetention.enabled is "
         "false; a session that is gone is reported as session_lost",

@@ -147,7 +147,8 @@ class GeminiReader:
 
     def _trouble(self, data: JsonObject) -> list[Event]:
         message = shorten(text_of(data, "message"))
-        if text_of(data, "severity") == "error":
+        # A warning that it gave up, after a loop for one, is followed by a result that says success.
+        if text_of(data, "severity") == "error" or "stopping execution" in message.lower():
             self._error = message or "an error without a message"
             return []
         return [Warned(message)] if message and self._notes.add(message) else []
