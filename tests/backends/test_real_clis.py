@@ -255,6 +255,14 @@ def test_a_projects_own_settings_do_not_loosen_a_limit(
     assert files(outside) == set()
 
 
+def test_what_codex_runs_does_not_log_as_codex_itself_does(turn: Make, run: Callable[..., Ran]) -> None:
+    told = turn().workdir / "told"
+    command = Shell(f'printf "<$RUST_LOG>" >{told}')
+    ran = run("codex", turn(model=MODELS["codex"], sandbox="workspace"), *asking_for(command))
+    assert ran.outcome.failure is None
+    assert told.read_text(encoding="utf-8") == "<>"
+
+
 def test_a_projects_env_file_makes_gemini_write_nowhere(turn: Make, run: Callable[..., Ran], outside: Path) -> None:
     work = turn().workdir
     (work / ".env").write_text(

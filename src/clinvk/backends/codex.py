@@ -76,8 +76,10 @@ WORKSPACE = (
     "--config=sandbox_workspace_write.exclude_slash_tmp=true",
     "--config=sandbox_workspace_write.exclude_tmpdir_env_var=true",
 )
-# Codex shows no event for a command that its sandbox refuses within 150 ms; its log tells that there was one.
-ENV = {"RUST_LOG": f"error,{VIOLATION_LOG}=warn"}
+# Codex shows no event for a command that its sandbox refuses within 150 ms; its log tells that there was one. What the
+# agent runs shall not log by it.
+LOGGING = {"RUST_LOG": f"error,{VIOLATION_LOG}=warn"}
+LOGGING_ALONE = '--config=shell_environment_policy.set.RUST_LOG=""'
 EXTRA_KEYS = ("model_reasoning_effort", "model_reasoning_summary", "model_verbosity")
 MAX_PROMPT_CHARS = 1_048_576
 MAX_ARGUMENT_BYTES = 100_000  # Linux takes no argument of 128 KiB
@@ -135,6 +137,8 @@ def command(turn: Turn, installation: Installation) -> Command:
         raise too_long(NAME, "prompt", MAX_PROMPT_CHARS)
     files: dict[Path, bytes] = {}
     argv = [*installation.program, *BASE, *_sandbox(turn, installation), *turn.extra]
+    if turn.sandbox != "full":
+        argv.append(LOGGING_ALONE)
     if turn.strict:
         argv.append("--strict-config")
     if turn.model is not None:
@@ -153,7 +157,7 @@ def command(turn: Turn, installation: Installation) -> Command:
         argv=tuple(argv),
         cwd=turn.workdir,
         stdin=turn.prompt.encode(),
-        env=ENV,
+        env={} if turn.sandbox == "full" else LOGGING,
         files=files,
         expect_session=turn.resume_id,
     )
