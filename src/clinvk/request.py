@@ -3,6 +3,7 @@
 Unknown fields are errors. Durations are seconds. Paths may start with `~`.
 """
 
+import json
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -32,9 +33,25 @@ def _not_blank(text: str) -> str:
     return text
 
 
+def _writable(value: dict[str, Any]) -> dict[str, Any]:
+    """Reject what Python reads but no JSON file can hold: NaN, infinity, lone surrogates, bottomless nesting."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("is not valid Unicode text throughout") from None
+    except ValueError:
+        raise ValueError("must hold finite numbers only") from None
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    return value
+
+
 Text = Annotated[str, AfterValidator(_deliverable)]
 Word = Annotated[Text, Field(min_length=1)]  # an id, a name, a path, a filter: an empty one would count as left out
 Prompt = Annotated[Text, AfterValidator(_not_blank), Field(min_length=1, max_length=MAX_PROMPT_CHARS)]
+
+Object = Annotated[dict[str, Any], AfterValidator(_writable)]
+Offset = Annotated[int, Field(ge=0, le=10**12)]
 
 
 class _Request(BaseModel):
@@ -57,10 +74,10 @@ class PromptOptions(_Request):
     timeout_secs: Annotated[float, Field(gt=0, le=86_400)] | None = None
     ephemeral: bool = False
     files: list[Word] = Field(default_factory=list)
-    output_schema: dict[str, Any] | None = None
+    output_schema: Object | None = None
     extra: list[Word] = Field(default_factory=list)
     tags: list[Word] = Field(default_factory=list)
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: Object = Field(default_factory=dict)
     dry_run: bool = False
 
 
@@ -133,7 +150,7 @@ class SessionsRequest(_Request):
     tag: Word | None = None
     status: Word | None = None
     limit: Annotated[int, Field(ge=1, le=500)] = 20
-    offset: Annotated[int, Field(ge=0)] = 0
+    offset: Offset = 0
 
 
 class SessionEditRequest(_Request):
@@ -156,7 +173,7 @@ class RunsRequest(_Request):
     workdir: Word | None = None
     status: Word | None = None
     limit: Annotated[int, Field(ge=1, le=200_000)] | None = None
-    offset: Annotated[int, Field(ge=0)] = 0
+    offset: Offset = 0
 
 
 class CancelRequest(_Request):

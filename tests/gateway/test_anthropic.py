@@ -3,7 +3,7 @@
 import base64
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import anthropic
 import pytest
@@ -105,6 +105,48 @@ async def test_earlier_turns_of_every_kind_are_put_before_the_question(world: Wo
     ]
     assert places == sorted(places)
     assert "hidden" not in prompt
+
+
+async def test_results_of_tools_are_told_with_their_pictures_and_failures(world: World) -> None:
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
+    messages: Any = [
+        *user("look"),
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "look", "input": {}}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "t", "content": [picture]},
+                {"type": "tool_result", "tool_use_id": "u", "content": "too dark", "is_error": True},
+            ],
+        },
+    ]
+    async with sdk(world) as (client, _):
+        await client.messages.create(model="codex", max_tokens=1, messages=messages)
+    assert pictures(world) == [base64.b64decode(PNG)]
+    assert "[result of a tool, which failed]\ntoo dark" in world.calls("codex")[0]["prompt"]
+
+
+async def test_what_is_ignored_within_messages_is_told(world: World) -> None:
+    mark = {"cache_control": {"type": "ephemeral"}}
+    async with sdk(world) as (client, _):
+        got = await client.messages.with_raw_response.create(
+            model="claude",
+            max_tokens=1,
+            system=cast("Any", [{"type": "text", "text": "be brief", **mark}]),
+            messages=cast("Any", [{"role": "user", "content": [{"type": "text", "text": "hi", **mark}]}]),
+        )
+    told = got.headers["x-clinvk-ignored"].split(", ")
+    assert told == ["max_tokens", "system.cache_control", "messages.content.cache_control"]
+
+
+async def test_a_stream_says_at_its_start_in_which_session_it_is(world: World) -> None:
+    async with sdk(world) as (client, _):
+        create = client.messages.with_streaming_response.create
+        async with create(model="claude", max_tokens=1, messages=user("one"), stream=True) as first:
+            await first.read()
+        pinned = {"X-Clinvk-Session": first.headers["x-clinvk-session"]}
+        await client.messages.create(model="claude", max_tokens=1, messages=user("two"), extra_headers=pinned)
+    assert any(word.startswith("--resume=") for word in world.calls()[1]["argv"])
 
 
 async def test_a_pinned_session_has_the_conversation_already(world: World) -> None:

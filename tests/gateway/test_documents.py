@@ -31,7 +31,8 @@ def test_every_route_and_header_is_named() -> None:
     for one in openapi.described():
         path = URLPath(one.path).removeprefix("/api/v1").removesuffix("/fork").split("/{")[0].split("/")[1]
         assert path in TEXT
-    for header in (chat.SESSION_HEADER, chat.WORKDIR_HEADER, chat.IGNORED_HEADER, "X-Clinvk-Run", "X-Should-Retry"):
+    own = (chat.SESSION_HEADER, chat.WORKDIR_HEADER, chat.IGNORED_HEADER, chat.WARNING_HEADER)
+    for header in (*own, "X-Clinvk-Run", "X-Should-Retry"):
         assert f"`{header}" in TEXT
     for name in chat.ChatOptions.model_fields:
         assert f"`{name}`" in TEXT

@@ -178,14 +178,28 @@ async def test_a_body_over_the_limit_is_refused_whatever_its_length_says(world: 
 
     kind = {"Content-Type": "application/json"}
     async with gateway(world, server__max_request_body_bytes=1000) as server:
+        read = await server.client.request("GET", "/api/v1/runs/x", params={"wait_secs": 9}, content=drip())
         told = await server.client.post("/api/v1/prompt", content=b"x" * 1001, headers=kind)
         chunked = await server.client.post("/api/v1/prompt", content=drip(), headers=kind)
         openai = await server.client.post("/openai/v1/chat/completions", content=b"x" * 1001, headers=kind)
         anthropic = await server.client.post("/anthropic/v1/messages", content=b"x" * 1001, headers=kind)
-    assert [told.status_code, chunked.status_code] == [413, 413]
+    assert [told.status_code, chunked.status_code, read.status_code] == [413, 413, 413]
     assert told.json()["error"]["details"] == {"max_bytes": 1000}
     assert (openai.status_code, openai.json()["error"]["type"]) == (413, "invalid_request_error")
     assert (anthropic.status_code, anthropic.json()["error"]["type"]) == (413, "request_too_large")
+
+
+async def test_a_client_that_leaves_within_its_body_is_no_bug(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    async with gateway(world) as server:
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        async with await anyio.connect_tcp(host, int(port)) as stream:
+            head = b"POST /api/v1/prompt HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n"
+            await stream.send(head + b"Expect: 100-continue\r\n\r\n")
+            assert b"100 Continue" in await stream.receive()  # it is read now
+            await stream.send(b"{")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+    [line] = (world.home / "audit.jsonl").read_text().splitlines()
+    assert (json.loads(line)["outcome"], json.loads(line)["status"]) == ("left", 499)
 
 
 async def test_a_body_that_never_ends_is_given_up() -> None:

@@ -119,6 +119,37 @@ async def test_a_pinned_session_has_the_conversation_already(world: World) -> No
     assert shown["session"]["turn_count"] == 2
 
 
+async def test_a_stream_says_at_its_start_in_which_session_it_is(world: World) -> None:
+    async with sdk(world) as (client, _):
+        create = client.chat.completions.with_streaming_response.create
+        async with create(model="claude", messages=user("one"), stream=True) as first:
+            await first.read()
+        pinned = {"X-Clinvk-Session": first.headers["x-clinvk-session"]}
+        await client.chat.completions.create(model="claude", messages=user("two"), extra_headers=pinned)
+        off = {"clinvk": {"ephemeral": True}}
+        async with create(model="claude", messages=user("three"), stream=True, extra_body=off) as ephemeral:
+            await ephemeral.read()
+    assert any(word.startswith("--resume=") for word in world.calls()[1]["argv"])
+    assert "x-clinvk-session" not in ephemeral.headers
+
+
+async def test_warnings_of_a_result_are_told(world: World) -> None:
+    async with sdk(world) as (client, _):
+        first = await client.chat.completions.with_raw_response.create(model="claude", messages=user("one"))
+        pinned = {"X-Clinvk-Session": first.headers["x-clinvk-session"]}
+        other = await client.chat.completions.with_raw_response.create(
+            model="codex", messages=user("two"), extra_headers=pinned
+        )
+        back = await client.chat.completions.create(
+            model="claude", messages=user("three"), extra_headers=pinned, stream=True
+        )
+        ends = [chunk.model_extra async for chunk in back if chunk.choices[0].finish_reason]
+    assert "x-clinvk-warning" not in first.headers
+    assert "handed over from claude to codex" in other.headers["x-clinvk-warning"]
+    assert ends[0] is not None
+    assert "handed over from codex to claude" in ends[0]["clinvk"]["warnings"][0]
+
+
 async def test_pictures_reach_the_backend_and_are_not_kept(world: World) -> None:
     parts: Any = [
         {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}},
@@ -266,6 +297,58 @@ async def test_what_is_ignored_is_told(world: World) -> None:
     assert "x-clinvk-ignored" not in plain.headers
 
 
+async def test_what_is_ignored_within_messages_is_told_too(world: World) -> None:
+    url = {"url": f"data:image/png;base64,{PNG}", "detail": "high"}
+    messages: Any = [
+        {"role": "system", "content": "be brief", "name": "admin"},
+        {"role": "user", "content": [{"type": "text", "text": "hi"}, {"type": "image_url", "image_url": url}]},
+        {"role": "assistant", "content": "hello", "refusal": None, "annotations": [], "tool_calls": None},
+        {"role": "user", "content": "hi", "name": "bob"},
+    ]
+    async with sdk(world) as (client, _):
+        got = await client.chat.completions.with_raw_response.create(model="codex", messages=messages)
+    told = got.headers["x-clinvk-ignored"].split(", ")
+    assert told == ["messages.name", "messages.content.image_url.detail"]
+
+
+async def test_calls_of_tools_in_earlier_turns_are_told_however_they_are_written(world: World) -> None:
+    called = {"name": "look", "arguments": '{"at": "sky"}'}
+    messages: Any = [
+        *user("weather?"),
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "t", "type": "function", "function": called}]},
+        {"role": "tool", "tool_call_id": "t", "content": "blue"},
+        {"role": "assistant", "content": None, "function_call": called},
+        {"role": "function", "name": "look", "content": "grey"},
+        {"role": "assistant", "content": None, "refusal": "I will not look again."},
+        *user("so?"),
+    ]
+    async with sdk(world) as (client, _):
+        await client.chat.completions.create(model="claude", messages=messages)
+    prompt: str = world.calls()[0]["prompt"]
+    assert prompt.count('[called look with {"at": "sky"}]') == 2
+    assert "<assistant>\nI will not look again.\n</assistant>" in prompt
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"messages": user("a\0b")}, "NUL"),
+        ({"messages": [{"role": "system", "content": "\0"}, *user("hi")]}, "NUL"),
+        ({"model": f"claude/{'x' * 300}"}, "model is too long: 300; at most 200"),
+        ({"clinvk": {"workdir": "\0"}}, "NUL"),
+        ({"clinvk": {"tags": ["\0"]}}, "NUL"),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False])
+async def test_text_that_no_cli_takes_is_refused(world: World, body: Any, told: str, *, stream: bool) -> None:
+    async with gateway(world) as server:
+        given = {"model": "claude", "messages": user("hi"), "stream": stream, **body}
+        answer = await server.post("/openai/v1/chat/completions", given)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+    assert told in answer.json()["error"]["message"]
+    assert world.calls() == []
+
+
 async def test_a_parameter_cannot_smuggle_in_a_header(world: World) -> None:
     extra = {"odd\r\nSet-Cookie: a=b\r\n": 1, "h\xf6flich\0": 1}
     async with sdk(world) as (client, _):
@@ -348,12 +431,14 @@ async def test_an_answer_longer_than_other_doors_show_is_whole(world: World) -> 
 
 async def test_an_answer_that_takes_too_long_is_given_up_with_its_run(world: World) -> None:
     here = world.fifo("here")
-    asked = agent.prompt({"reach": str(here)}, {"hang": True})
-    async with sdk(world, server__request_timeout_secs=1.0) as (client, _), anyio.create_task_group() as tasks:
+    asked = agent.prompt({"say": "this far"}, {"reach": str(here)}, {"hang": True})
+    async with sdk(world, server__request_timeout_secs=1.0) as (client, server), anyio.create_task_group() as tasks:
 
         async def ask() -> None:
-            with pytest.raises(openai.InternalServerError, match="no answer within 1 s"):
+            with pytest.raises(openai.InternalServerError, match="no answer within 1 s") as caught:
                 await client.chat.completions.create(model="claude", messages=user(asked))
+            ended = await server.client.get(f"/api/v1/runs/{caught.value.response.headers['x-clinvk-run']}")
+            assert ended.json()["result"]["output"] == "this far"
 
         tasks.start_soon(ask)
         world.processes.watch_agent(await here.reached())

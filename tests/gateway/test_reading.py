@@ -58,6 +58,8 @@ async def test_sessions_are_listed_searched_shown_forked_and_deleted(world: Worl
         ("/api/v1/runs?limit=1&limit=2", "limit cannot be given here, or not twice"),
         ("/api/v1/runs?action=output", "action cannot be given here"),
         ("/api/v1/backends?x=1", "there is no parameter x"),
+        ("/api/v1/sessions?offset=99999999999999999999", "offset is '99999999999999999999'"),
+        ("/api/v1/runs?offset=99999999999999999999", "offset is '99999999999999999999'"),
     ],
 )
 async def test_a_wrong_query_is_refused(world: World, path: str, told: str) -> None:
@@ -142,6 +144,16 @@ async def test_events_of_a_parallel_run_are_those_of_its_children_and_can_be_res
     assert whole[-1]["data"] == {"type": "run_finished", "run_id": run_id, "status": "completed", "error": None}
     assert whole[-1]["id"].endswith(".end")
     assert status == 204
+
+
+async def test_head_asks_for_no_events(world: World) -> None:
+    asked = agent.prompt({"hang": True})
+    async with gateway(world) as server:
+        run_id = (await prompted(server, asked, background=True))["run_id"]
+        answer = await server.client.head(f"/api/v1/runs/{run_id}/events")
+        await server.client.delete(f"/api/v1/runs/{run_id}")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"].startswith("text/event-stream")
 
 
 @pytest.mark.parametrize("last", ["x", "1.x", "-1", "9" * 30, "1;2"])

@@ -94,6 +94,30 @@ async def test_only_json_is_taken(world: World, kind: str, content: bytes, told:
     assert told in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b'{"prompt": "x", "prompt": "y"}', "'prompt' stands twice"),
+        (b'{"prompt": "x", "metadata": {"a": {"b": 1, "b": 1}}}', "'b' stands twice"),
+        (b'{"prompt": "x", "metadata": {"a": NaN}}', "NaN"),
+        (b'{"prompt": "x", "metadata": {"a": -Infinity}}', "-Infinity"),
+        (b'{"prompt": "x", "metadata": {"a": 1e999}}', "metadata must hold finite numbers only"),
+        (b'{"prompt": "x", "metadata": {"a": ["\\ud800"]}}', "metadata is not valid Unicode"),
+        (b'{"prompt": "x", "output_schema": {"\\udfff": {}}}', "output_schema is not valid Unicode"),
+        (b'{"prompt": "x", "metadata": {"a": ' + b"[" * 100_000, "not JSON"),
+        (b"\xff\xfe\x00", "not JSON"),
+        (b"", "not JSON"),
+    ],
+)
+async def test_json_that_is_doubtful_is_refused(world: World, content: bytes, told: str) -> None:
+    async with gateway(world) as server:
+        headers = {"Content-Type": "application/json"}
+        answer = await server.client.post("/api/v1/prompt", content=content, headers=headers)
+    assert answer.status_code == 422
+    assert told in answer.json()["error"]["message"]
+    assert world.calls() == []
+
+
 async def test_a_dry_run_starts_nothing(world: World) -> None:
     async with gateway(world) as server:
         answer = await server.post("/api/v1/prompt", {"prompt": "x", "backend": "claude", "dry_run": True})

@@ -10,6 +10,7 @@ from starlette.types import Scope
 
 from clinvk.errors import ErrorCode, Failure
 from clinvk.gateway.calls import Planned, Result
+from clinvk.gateway.service import trail_of
 from clinvk.response import PromptResult
 
 RETRY_SECS = 30  # Retry-After where nobody knows better
@@ -92,21 +93,21 @@ def of_failure(scope: Scope, failure: Failure, status: int | None = None) -> Res
     """A failure in the shape of the API that the request's path belongs to."""
     path: str = scope["path"]
     status = status or STATUS[failure.code]
+    body: Mapping[str, Any] = {"error": asdict(failure)}
     if path.startswith(OPENAI):
-        return _rendered(openai_status(status), failure, openai_error(openai_status(status), failure))
-    if path.startswith(ANTHROPIC):
+        status = openai_status(status)
+        body = openai_error(status, failure)
+    elif path.startswith(ANTHROPIC):
         status = anthropic_status(status, failure)
-        return _rendered(status, failure, anthropic_error(status, failure, scope.get("clinvk.request_id", "")))
-    return _rendered(status, failure, {"error": asdict(failure)})
+        body = anthropic_error(status, failure, scope.get("clinvk.request_id", ""))
+    run_id = trail_of(scope).run_id
+    headers = {"X-Clinvk-Run": run_id} if run_id else {}
+    return JSONResponse(body, status, headers=headers | retry_headers(status, failure))
 
 
 def refused(scope: Scope, status: int, failure: Failure) -> Response:
     """The same for the guards, which choose the status."""
     return of_failure(scope, failure, status)
-
-
-def _rendered(status: int, failure: Failure, body: Mapping[str, Any]) -> Response:
-    return JSONResponse(body, status, headers=retry_headers(status, failure))
 
 
 def retry_headers(status: int, failure: Failure) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Anthropic's messages, so that its SDKs can use any backend unchanged."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
@@ -14,7 +14,7 @@ from clinvk.gateway.attended import attended
 from clinvk.gateway.body import json_of
 from clinvk.gateway.chat import Chat, ChatOptions, Image, Message, bad
 from clinvk.gateway.feed import Said
-from clinvk.gateway.openai import failed, headers_of
+from clinvk.gateway.openai import SessionOf, begun_headers, failed, headers_of, told_at_the_end
 from clinvk.gateway.service import Service, trail_of
 from clinvk.gateway.stream import SSE, sse
 from clinvk.gateway.streamed import Streamed
@@ -55,7 +55,10 @@ class Block(BaseModel):
     source: Source | None = None
     name: str | None = None
     input: Any = None
-    content: Any = None
+    content: "str | list[Block] | None" = None
+    is_error: bool | None = None
+    id: str | None = None
+    tool_use_id: str | None = None
 
 
 class AnthropicMessage(BaseModel):
@@ -113,7 +116,8 @@ def endpoint(service: Service) -> Callable[[Request], Awaitable[ASGIApp]]:
             return await chat.answered(service, request, asked, listener)
 
         if body.stream:
-            return Streamed(request, work, Blocks(request.scope, asked), trail_of(request.scope).ended)
+            blocks = Blocks(request.scope, asked, service.session_of)
+            return Streamed(request, work, blocks, trail_of(request.scope).ended)
         result = await attended(request, lambda: work(None))
         trail_of(request.scope).ended(result)
         return completed(request.scope, asked, result)
@@ -126,6 +130,8 @@ def understood(body: MessagesRequest) -> Chat:
     ignored = chat.judged(body.model_extra or {}, HONOURED, REFUSED, WHY)
     if body.output_config is not None:
         ignored += [f"output_config.{name}" for name in body.output_config.model_extra or ()]
+    for name in ("system", "messages"):
+        ignored += dict.fromkeys(chat.unread(getattr(body, name), name))
     said = [_message(m, f"messages[{n}]") for n, m in enumerate(body.messages) if m.role != "system"]
     system = [_texts(m.content, f"messages[{n}].content") for n, m in enumerate(body.messages) if m.role == "system"]
     form = body.output_config.format if body.output_config else None
@@ -163,19 +169,12 @@ def _text(block: Block, where: str) -> str:
         case "tool_use":
             return f"[called {block.name} with {block.input}]"
         case "tool_result":
-            return f"[result of a tool]\n{_plain(block.content)}"
+            what = "a tool, which failed" if block.is_error else "a tool"
+            return f"[result of {what}]\n{_texts(block.content or '', f'{where}.content')}"
         case kind if kind in SILENT:
             return ""
         case kind:
             raise bad(f"{where}.type", f"is {kind!r}; accepted: text, image, document with a text source", kind)
-
-
-def _plain(content: object) -> str:
-    """The text of a tool's result, which is text or a list of blocks."""
-    if not isinstance(content, list):
-        return str(content or "")
-    blocks = [cast("dict[str, object]", block) for block in cast("list[object]", content) if isinstance(block, dict)]
-    return "\n".join(str(block.get("text", "")) for block in blocks)
 
 
 def _images(content: str | list[Block], where: str) -> tuple[Image, ...]:
@@ -183,6 +182,8 @@ def _images(content: str | list[Block], where: str) -> tuple[Image, ...]:
         return ()
     found: list[Image] = []
     for number, block in enumerate(content):
+        if block.type == "tool_result":
+            found += _images(block.content or "", f"{where}[{number}].content")
         if block.type != "image":
             continue
         source = block.source
@@ -247,7 +248,8 @@ class Blocks:
 
     media_type = SSE
 
-    def __init__(self, scope: Scope, asked: Chat) -> None:
+    def __init__(self, scope: Scope, asked: Chat, session_of: SessionOf) -> None:
+        self._session_of = session_of
         self._request_id: str = scope.get("clinvk.request_id", "")
         self._asked = asked
         self._texts = Texts(whole=asked.schema is not None)
@@ -258,7 +260,7 @@ class Blocks:
 
     def headers(self, run_id: str) -> dict[str, str]:
         self._run_id = run_id
-        return headers_of(self._asked) | ({"X-Clinvk-Run": run_id} if run_id else {})
+        return begun_headers(self._asked, run_id, self._session_of)
 
     def begin(self) -> bytes:
         usage = {"input_tokens": 0, "output_tokens": 0}
@@ -279,7 +281,7 @@ class Blocks:
         return (
             _delta(self._texts.rest(result))
             + _event("content_block_stop", index=0)
-            + _event("message_delta", delta=delta, usage=_usage(result))
+            + _event("message_delta", delta=delta, usage=_usage(result), **told_at_the_end(result))
             + _event("message_stop")
         )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
@@ -49,7 +49,7 @@ REQUEST_HEADERS = (
 )  # fmt: skip
 RESPONSE_HEADERS = (
     "Location", "Retry-After", "X-Request-Id", "Request-Id", "X-Clinvk-Run", "X-Clinvk-Session", "X-Clinvk-Ignored",
-    "X-Should-Retry", "Mcp-Session-Id",
+    "X-Clinvk-Warning", "X-Clinvk-Partial", "X-Should-Retry", "Mcp-Session-Id",
 )  # fmt: skip
 
 
@@ -81,6 +81,7 @@ def build(
             HTTPException: _on_http,
             Refused: _on_refused,
             Gone: _on_gone,
+            ClientDisconnect: _on_gone,
             Exception: _on_bug,
         },
     )

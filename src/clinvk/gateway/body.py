@@ -1,7 +1,8 @@
 """The body of a request as a model."""
 
 import json
-from typing import TypeVar
+from collections import Counter
+from typing import NoReturn, TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -29,10 +30,23 @@ async def json_of(request: Request) -> object:
             details={"field": "Content-Type", "value": kind, "accepted": ["application/json"]},
         )
     try:
-        value: object = json.loads(await request.body())
+        value: object = json.loads(await request.body(), object_pairs_hook=_once, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise ClinvkError("invalid_request", f"the body is not JSON: {error}", hint="send one JSON object") from error
     return value
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object; of a name that stands there twice nobody knows which was meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"{name[:60]!r} stands twice in one object")
+    return found
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number there")
 
 
 def query_of(request: Request, model: type[Model], **more: str) -> Model:

@@ -8,11 +8,11 @@ import base64
 import binascii
 import secrets
 import shutil
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import anyio
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +21,7 @@ from starlette.requests import Request
 from clinvk.backends import registry
 from clinvk.backends.values import IMAGE_TYPES
 from clinvk.errors import ClinvkError
+from clinvk.events import Event
 from clinvk.executor.live import Listener
 from clinvk.files import private_folder, writing
 from clinvk.gateway.drain import SHUTTING_DOWN
@@ -29,8 +30,10 @@ from clinvk.request import ApprovalMode, PromptRequest, SandboxMode
 from clinvk.response import PromptResult
 from clinvk.tools import output, prompt
 from clinvk.tools.app import App
+from clinvk.tools.faults import validated
 
-SESSION_HEADER, WORKDIR_HEADER, IGNORED_HEADER = "X-Clinvk-Session", "X-Clinvk-Workdir", "X-Clinvk-Ignored"
+SESSION_HEADER, WORKDIR_HEADER = "X-Clinvk-Session", "X-Clinvk-Workdir"
+IGNORED_HEADER, WARNING_HEADER = "X-Clinvk-Ignored", "X-Clinvk-Warning"
 DEFAULT = "default"  # the model's name for: whatever backend clinvk takes when none is named
 UPLOADS = "uploads"
 LONGEST_SECS = 86_400.0
@@ -165,6 +168,19 @@ def judged(
     return ignored
 
 
+def unread(value: object, where: str) -> Iterator[str]:
+    """The names of what was given within a part of a request that nothing here looks at."""
+    if isinstance(value, BaseModel):
+        for name, item in value:
+            if name not in (value.model_extra or {}):
+                yield from unread(item, f"{where}.{name}")
+            elif item not in (None, [], {}):  # how SDKs write what is not there
+                yield f"{where}.{name}"
+    elif isinstance(value, list):
+        for item in cast("list[object]", value):
+            yield from unread(item, where)
+
+
 async def answered(service: Service, request: Request, chat: Chat, listener: Listener | None) -> PromptResult:
     """Ask, and wait for the answer. Raises ClinvkError."""
     trail = trail_of(request.scope)
@@ -173,26 +189,37 @@ async def answered(service: Service, request: Request, chat: Chat, listener: Lis
     asked = chat.prompt(pinned=pinned is not None)
     trail.backend, trail.prompts = backend, [asked]
     trail.workdir = request.headers.get(WORKDIR_HEADER) or chat.options.workdir or ""
-    options = PromptRequest(
-        prompt=asked,
-        backend=backend,
-        model=model,
-        session_id=pinned,
-        system_prompt=chat.system,
-        output_schema=chat.schema,
-        metadata=dict(chat.metadata),
-        fresh=True,  # the same words twice are two questions
-        wait_secs=LONGEST_SECS,
+    given = {
+        "prompt": asked,
+        "backend": backend,
+        "model": model,
+        "session_id": pinned,
+        "system_prompt": chat.system,
+        "output_schema": chat.schema,
+        "metadata": dict(chat.metadata),
+        "fresh": True,  # the same words twice are two questions
+        "wait_secs": LONGEST_SECS,
         **chat.options.model_dump(exclude={"workdir"}),
-        workdir=trail.workdir or None,
-    )
+        "workdir": trail.workdir or None,
+    }
+    options = validated(PromptRequest, given)
+
+    def hear(run_id: str, backend: str, event: Event) -> None:
+        trail.run_id = run_id
+        if listener is not None:
+            listener(run_id, backend, event)
+
     async with _uploaded(service.app, chat, pinned=pinned is not None) as files:
-        caller = service.caller(request, listener, files)
+        caller = service.caller(request, hear, files)
         try:
             with anyio.fail_after(service.wait_secs):
                 result = await prompt.prompt(service.app, options, caller)
         except TimeoutError:
-            raise ClinvkError("timeout", f"there was no answer within {service.wait_secs:g} s") from None
+            raise ClinvkError(
+                "timeout",
+                f"there was no answer within {service.wait_secs:g} s",
+                hint="server.request_timeout_secs sets the limit; what the backend said so far is kept with its run",
+            ) from None
     assert isinstance(result, PromptResult)
     if result.status == "cancelled" and service.drain.closing.is_set():
         result.error = SHUTTING_DOWN

@@ -44,6 +44,14 @@ WHY = "an agent CLI cannot be told so"
 _UNFIT = re.compile(r"[^ -~]")  # for a header
 
 
+class ImageUrl(BaseModel):
+    """A picture."""
+
+    model_config = ConfigDict(extra="allow")
+
+    url: str
+
+
 class Part(BaseModel):
     """A part of a message's content."""
 
@@ -52,7 +60,7 @@ class Part(BaseModel):
     type: str
     text: str | None = None
     refusal: str | None = None
-    image_url: dict[str, Any] | None = None
+    image_url: ImageUrl | None = None
 
 
 class ChatMessage(BaseModel):
@@ -62,11 +70,16 @@ class ChatMessage(BaseModel):
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[Part] | None = None
+    refusal: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
+    function_call: dict[str, Any] | None = None
+    tool_call_id: str | None = None
 
 
 class StreamOptions(BaseModel):
     """What a stream holds besides the answer."""
+
+    model_config = ConfigDict(extra="allow")
 
     include_usage: bool = False
 
@@ -74,12 +87,17 @@ class StreamOptions(BaseModel):
 class JsonSchema(BaseModel):
     """The schema that the answer must fit."""
 
+    model_config = ConfigDict(extra="allow")
+
     name: str = ""
+    strict: bool | None = None  # the answer fits in any case
     schema_: dict[str, Any] = Field(default_factory=lambda: OBJECT_SCHEMA, alias="schema")
 
 
 class ResponseFormat(BaseModel):
     """What the answer must look like."""
+
+    model_config = ConfigDict(extra="allow")
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
@@ -101,6 +119,7 @@ class ChatCompletionRequest(BaseModel):
 
 
 HONOURED = frozenset(ChatCompletionRequest.model_fields)
+SessionOf = Callable[[str], str | None]  # by the id of a run
 
 
 def endpoint(service: Service) -> Callable[[Request], Awaitable[ASGIApp]]:
@@ -119,7 +138,8 @@ def endpoint(service: Service) -> Callable[[Request], Awaitable[ASGIApp]]:
 
         if body.stream:
             usage = body.stream_options is not None and body.stream_options.include_usage
-            return Streamed(request, work, Chunks(asked, include_usage=usage), trail_of(request.scope).ended)
+            chunks = Chunks(asked, service.session_of, include_usage=usage)
+            return Streamed(request, work, chunks, trail_of(request.scope).ended)
         result = await attended(request, lambda: work(None))
         trail_of(request.scope).ended(result)
         return completed(request.scope, asked, result)
@@ -130,6 +150,8 @@ def endpoint(service: Service) -> Callable[[Request], Awaitable[ASGIApp]]:
 def understood(body: ChatCompletionRequest) -> Chat:
     """The call. Raises ClinvkError for what cannot be honoured."""
     ignored = chat.judged(body.model_extra or {}, HONOURED, REFUSED, WHY)
+    for name in ("messages", "response_format", "stream_options"):
+        ignored += dict.fromkeys(chat.unread(getattr(body, name), name))
     system = [_text(message, n) for n, message in enumerate(body.messages) if message.role in ("system", "developer")]
     metadata = dict(body.metadata or {})
     if body.user is not None:
@@ -157,18 +179,18 @@ def _schema(form: ResponseFormat | None) -> dict[str, Any] | None:
 
 def _message(message: ChatMessage, number: int) -> Message:
     text = _text(message, number)
-    for call in message.tool_calls or ():
-        function: Mapping[str, Any] = call.get("function") or {}
+    functions = [call.get("function") for call in message.tool_calls or ()]
+    for function in filter(None, [*functions, message.function_call]):
         text += f"\n[called {function.get('name')} with {function.get('arguments')}]"
     if message.role in ("tool", "function"):
         text = f"[result of a tool]\n{text}"
     role: Literal["user", "assistant"] = "assistant" if message.role == "assistant" else "user"
-    return Message(role, text.strip("\n") if message.tool_calls else text, _images(message, number))
+    return Message(role, text.lstrip("\n") if functions or message.function_call else text, _images(message, number))
 
 
 def _text(message: ChatMessage, number: int) -> str:
     if message.content is None or isinstance(message.content, str):
-        return message.content or ""
+        return message.content or message.refusal or ""
     texts: list[str] = []
     for place, part in enumerate(message.content):
         if part.type in ("text", "refusal"):
@@ -186,7 +208,7 @@ def _images(message: ChatMessage, number: int) -> tuple[Image, ...]:
     for place, part in enumerate(message.content):
         if part.type == "image_url":
             where = f"messages[{number}].content[{place}].image_url.url"
-            found.append(_image(where, str((part.image_url or {}).get("url", ""))))
+            found.append(_image(where, part.image_url.url if part.image_url else ""))
     return tuple(found)
 
 
@@ -230,7 +252,24 @@ def headers_of(asked: Chat, result: PromptResult | None = None) -> dict[str, str
         headers["X-Clinvk-Run"] = result.run_id
         if result.session_id:
             headers[chat.SESSION_HEADER] = result.session_id
+        if result.warnings:
+            headers[chat.WARNING_HEADER] = _UNFIT.sub("?", "; ".join(result.warnings))[:1000]
     return headers
+
+
+def begun_headers(asked: Chat, run_id: str, session_of: SessionOf) -> dict[str, str]:
+    """The same of a call whose stream begins; `run_id` is empty when its run has not begun."""
+    headers = headers_of(asked)
+    if run_id:
+        headers["X-Clinvk-Run"] = run_id
+        if session_id := session_of(run_id):
+            headers[chat.SESSION_HEADER] = session_id
+    return headers
+
+
+def told_at_the_end(result: PromptResult) -> dict[str, Any]:
+    """What a stream can say only when its headers are long gone."""
+    return {"clinvk": {"warnings": result.warnings}} if result.warnings else {}
 
 
 def completed(scope: Scope, asked: Chat, result: PromptResult) -> ASGIApp:
@@ -273,8 +312,9 @@ class Chunks:
 
     media_type = SSE
 
-    def __init__(self, asked: Chat, *, include_usage: bool) -> None:
+    def __init__(self, asked: Chat, session_of: SessionOf, *, include_usage: bool) -> None:
         self._asked = asked
+        self._session_of = session_of
         self._texts = Texts(whole=asked.schema is not None)
         self._include_usage = include_usage
         self._model = asked.model
@@ -286,7 +326,7 @@ class Chunks:
 
     def headers(self, run_id: str) -> dict[str, str]:
         self._id = f"chatcmpl-{run_id}"
-        return headers_of(self._asked) | ({"X-Clinvk-Run": run_id} if run_id else {})
+        return begun_headers(self._asked, run_id, self._session_of)
 
     def begin(self) -> bytes:
         return self._chunk({"role": "assistant", "content": ""})
@@ -304,7 +344,7 @@ class Chunks:
         self._model = _model(result)
         rest = self._texts.rest(result)
         pieces = self._chunk({"content": rest}) if rest else b""
-        pieces += self._chunk({}, _finish(result))
+        pieces += self._chunk({}, _finish(result), **told_at_the_end(result))
         if self._include_usage:
             pieces += sse({**self._head(), "choices": [], "usage": _usage(result)})
         return pieces + b"data: [DONE]\n\n"
@@ -323,9 +363,10 @@ class Chunks:
             "model": self._model,
         }
 
-    def _chunk(self, delta: Mapping[str, Any], finish: str | None = None) -> bytes:
+    def _chunk(self, delta: Mapping[str, Any], finish: str | None = None, **more: Any) -> bytes:
         choice = {"index": 0, "delta": dict(delta), "finish_reason": finish, "logprobs": None}
-        return sse({**self._head(), "choices": [choice], **({"usage": None} if self._include_usage else {})})
+        usage = {"usage": None} if self._include_usage else {}
+        return sse({**self._head(), "choices": [choice], **usage, **more})
 
 
 def models(service: Service) -> Callable[[Request], Awaitable[ASGIApp]]:

@@ -24,6 +24,7 @@ def endpoint(service: Service, name: str, handler: Handler) -> Callable[[Request
     async def handle(request: Request) -> ASGIApp:
         trail = trail_of(request.scope)
         trail.operation, trail.outcome = name, "completed"
+        await request.body()  # nobody wants one, but what comes all the same is bounded like every other
         return await handler(service, request)
 
     return handle

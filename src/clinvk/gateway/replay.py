@@ -93,6 +93,8 @@ class Replay:
         if self.complete or (not first and self._ended() and self._has_its_end()):
             # An EventSource connects again after every end; this answer is how it is told to stop.
             return await Response(status_code=204)(scope, receive, send)
+        if scope["method"] == "HEAD":
+            return await Response(media_type=SSE)(scope, receive, send)
         headers = [(b"content-type", SSE.encode()), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         try:

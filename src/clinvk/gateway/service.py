@@ -90,6 +90,11 @@ class Service:
         """The longest wait of a call."""
         return self.app.config.server.request_timeout_secs
 
+    def session_of(self, run_id: str) -> str | None:
+        """The session in which a run is a turn; there is none when it is ephemeral."""
+        live = self.app.executor.live.get(run_id)
+        return (live.record if live else self.app.runs.record(run_id)).session_id
+
     def caller(self, request: Request, listener: Listener | None = None, attachments: tuple[Path, ...] = ()) -> Caller:
         """Who calls: the owner of the key."""
         client: str = request.scope.get(OWNER) or ANONYMOUS
