@@ -2,6 +2,7 @@
 
 import json
 import signal
+from pathlib import Path
 
 import anyio
 import httpx2
@@ -143,3 +144,26 @@ async def test_an_address_in_use_is_told_with_where_it_is_configured(world: Worl
             ended = await anyio.run_process((*LAUNCH, f"server.port={port}"), env=env, check=False)
     assert ended.returncode == 1
     assert f"127.0.0.1 port {port} is in use; choose another port".encode() in ended.stderr
+
+
+BATCHING = """
+import sys
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+
+provider = TracerProvider()
+provider.add_span_processor(BatchSpanProcessor(ConsoleSpanExporter(out=sys.stderr), schedule_delay_millis=3_600_000))
+trace.set_tracer_provider(provider)
+"""
+
+
+async def test_spans_that_an_sdk_has_not_sent_yet_are_sent_at_the_end(world: World, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(BATCHING, encoding="utf-8")
+    with anyio.fail_after(DEADLINE):
+        async with served(world, PYTHONPATH=f"{tmp_path}:{SOURCE}") as server, client_of(server) as client:
+            await client.get("/health")
+            assert b"GET /health" not in server.log.replace(b"GET /health 200", b"")
+            server.signal(signal.SIGTERM)
+            assert await server.process.wait() == 0
+    assert b'"name": "GET /health"' in server.log

@@ -66,9 +66,20 @@ def test_a_variable_without_a_key_does_not_mean_no_keys(tmp_path: Path, text: st
     assert refusal(tmp_path, {"CLINVK_API_KEYS": text}) == "CLINVK_API_KEYS is set but holds no key"
 
 
+ODD = {"name": "x", "sha256": "no digest", "begins": "clinvk_x", "created_at": "2026-01-01T00:00:00+00:00"}
+
+
 @pytest.mark.parametrize(
     "content",
-    ["", "{", "[]", '{"version": 2, "keys": []}', '{"version": 1, "keys": [{"name": "x"}]}', '{"version": 1}'],
+    [
+        "",
+        "{",
+        "[]",
+        '{"version": 2, "keys": []}',
+        '{"version": 1, "keys": [{"name": "x"}]}',
+        '{"version": 1}',
+        json.dumps({"version": 1, "keys": [ODD]}),
+    ],
 )
 def test_a_damaged_file_does_not_mean_no_keys(tmp_path: Path, content: str) -> None:
     (tmp_path / "keys.json").write_text(content, encoding="utf-8")

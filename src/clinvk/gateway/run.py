@@ -40,13 +40,14 @@ def main(
         config = loaded.config.model_copy(update={"server": server})
         loaded = Loaded(config, loaded.sources, loaded.home, loaded.path, loaded.warnings)
     gc.disable()  # imports allocate much and free nothing
-    from clinvk.gateway import logs
+    from clinvk.gateway import logs, tracing
     from clinvk.gateway.serving import serve
 
     gc.enable()
     gc.freeze()
     logs.configure(sys.stderr)
     anyio.run(serve, loaded, environ, mounting)
+    tracing.flush()
     sys.stderr.flush()
     logging.shutdown()
     os._exit(0)  # the interpreter's own teardown would take longer than most calls

@@ -4,7 +4,8 @@ Only the API is used: nothing is recorded or sent unless an SDK is configured (`
 Prompts and answers are in no span.
 """
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from opentelemetry import context, propagate, trace
@@ -16,9 +17,20 @@ from clinvk import __version__
 from clinvk.executor.live import LiveRun
 from clinvk.response import PromptResult
 
+FLUSH_SECS = 3.0  # the process was told to stop, and whoever told it may not wait much longer
 PROVIDERS = {"claude": "anthropic", "codex": "openai", "gemini": "gcp.gemini"}
 
 _tracer = trace.get_tracer("clinvk", __version__)
+
+
+def flush() -> None:
+    """Send what an SDK has not sent yet; a collector that does not answer delays the end for a few seconds only."""
+    provider = trace.get_tracer_provider()
+    shutdown: Callable[[], None] | None = getattr(provider, "shutdown", None)  # the API's own has nothing to send
+    if shutdown is not None:
+        sending = threading.Thread(target=shutdown, daemon=True)
+        sending.start()
+        sending.join(FLUSH_SECS)
 
 
 class Traced:
