@@ -62,95 +62,127 @@ class _Request(BaseModel):
 class PromptOptions(_Request):
     """The fields that a prompt, a parallel task and a chain step share."""
 
-    prompt: Prompt
-    backend: Word | None = None
-    model: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
-    workdir: Word | None = None
-    session_id: Word | None = None
-    approval_mode: ApprovalMode | None = None
-    sandbox_mode: SandboxMode | None = None
-    system_prompt: Text | None = None
-    max_turns: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    timeout_secs: Annotated[float, Field(gt=0, le=86_400)] | None = None
-    ephemeral: bool = False
-    files: list[Word] = Field(default_factory=list)
-    output_schema: Object | None = None
-    extra: list[Word] = Field(default_factory=list)
-    tags: list[Word] = Field(default_factory=list)
-    metadata: Object = Field(default_factory=dict)
-    dry_run: bool = False
+    prompt: Prompt = Field(description="What the agent is asked.")
+    backend: Word | None = Field(
+        default=None, description="The agent CLI; without it the configured one, or the first that is installed."
+    )
+    model: Annotated[Text, Field(min_length=1, max_length=200)] | None = Field(
+        default=None, description="A model of the backend; without it the configured one, or the backend's own."
+    )
+    workdir: Word | None = Field(
+        default=None,
+        description="Directory that the agent works in; without it the one that the server was started in.",
+    )
+    session_id: Word | None = Field(
+        default=None, description="Continues this conversation; on another backend its transcript is handed over."
+    )
+    approval_mode: ApprovalMode | None = Field(
+        default=None,
+        description="`auto` approves what the sandbox permits, `none` refuses what would ask, `always` asks a person.",
+    )
+    sandbox_mode: SandboxMode | None = Field(
+        default=None, description="`read-only` changes nothing, `workspace` only in `workdir`, `full` has no limits."
+    )
+    system_prompt: Text | None = Field(default=None, description="Instructions beside the prompt.")
+    max_turns: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        default=None, description="Most turns of the agent."
+    )
+    timeout_secs: Annotated[float, Field(gt=0, le=86_400)] | None = Field(
+        default=None, description="Deadline of the run."
+    )
+    ephemeral: bool = Field(default=False, description="Keeps no session.")
+    files: list[Word] = Field(default_factory=list, description="Paths of files to show the agent.")
+    output_schema: Object | None = Field(
+        default=None, description="JSON Schema that the answer must fit; it is then in `structured_output`."
+    )
+    extra: list[Word] = Field(default_factory=list, description="Flags of the CLI, of those that its backend allows.")
+    tags: list[Word] = Field(default_factory=list, description="Tags of the session.")
+    metadata: Object = Field(default_factory=dict, description="Kept with the session.")
+    dry_run: bool = Field(default=False, description="Shows the command, and runs nothing.")
 
 
+_WAIT = "Longest wait; then the answer says `running`, and the run goes on."
+_FRESH = "Starts a run even if the same request began one before that still goes on."
 WaitSecs = Annotated[float, Field(ge=0, le=86_400)]
 
 
 class PromptRequest(PromptOptions):
     """One prompt on one backend."""
 
-    wait_secs: WaitSecs | None = None
-    fresh: bool = False
+    wait_secs: WaitSecs | None = Field(default=None, description=_WAIT)
+    fresh: bool = Field(default=False, description=_FRESH)
 
 
 class ParallelTask(PromptOptions):
     """One task of a parallel run."""
 
-    id: Text | None = None
-    name: Text | None = None
+    id: Text | None = Field(default=None, description="Stands in the result again.")
+    name: Text | None = Field(default=None, description="Stands in the result again.")
 
 
 class ParallelRequest(_Request):
     """Several prompts at once; results come in task order."""
 
-    tasks: Annotated[list[ParallelTask], Field(min_length=1, max_length=500)]
-    max_parallel: Annotated[int, Field(ge=1, le=500)] | None = None
-    fail_fast: bool | None = None
-    wait_secs: WaitSecs | None = None
-    fresh: bool = False
+    tasks: Annotated[list[ParallelTask], Field(min_length=1, max_length=500)] = Field(description="The prompts.")
+    max_parallel: Annotated[int, Field(ge=1, le=500)] | None = Field(
+        default=None, description="Most tasks at once; without it `parallel.max_workers`."
+    )
+    fail_fast: bool | None = Field(default=None, description="Cancels the rest when one fails.")
+    wait_secs: WaitSecs | None = Field(default=None, description=_WAIT)
+    fresh: bool = Field(default=False, description=_FRESH)
 
 
 class ChainStep(PromptOptions):
     """One step of a chain; its prompt may use `{{previous}}` and `{{steps.NAME}}`."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = Field(
+        default=None, description="By which later steps use its answer, as `{{steps.NAME}}`."
+    )
 
 
 class ChainRequest(_Request):
     """Prompts one after another, each fed from the ones before."""
 
-    steps: Annotated[list[ChainStep], Field(min_length=1, max_length=100)]
-    stop_on_failure: bool = True
-    pass_working_dir: bool = False
-    wait_secs: WaitSecs | None = None
-    fresh: bool = False
+    steps: Annotated[list[ChainStep], Field(min_length=1, max_length=100)] = Field(
+        description="The prompts, in their order."
+    )
+    stop_on_failure: bool = Field(default=True, description="Ends the chain with the first step that fails.")
+    pass_working_dir: bool = Field(default=False, description="Steps without `workdir` use that of the step before.")
+    wait_secs: WaitSecs | None = Field(default=None, description=_WAIT)
+    fresh: bool = Field(default=False, description=_FRESH)
 
 
 class CompareRequest(_Request):
     """The same prompt on several backends, ranked, and judged if asked."""
 
-    prompt: Prompt
-    backends: list[Word] | None = None
-    models: dict[str, Word] = Field(default_factory=dict)
-    sequential: bool = False
-    judge: Word | None = None
-    workdir: Word | None = None
-    timeout_secs: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    prompt: Prompt = Field(description="What every agent is asked.")
+    backends: list[Word] | None = Field(default=None, description="The agent CLIs; without it all that are available.")
+    models: dict[str, Word] = Field(default_factory=dict, description="The model of a backend, by its name.")
+    sequential: bool = Field(default=False, description="One after another instead of all at once.")
+    judge: Word | None = Field(
+        default=None, description="Backend that judges the answers, which are anonymised and shuffled."
+    )
+    workdir: Word | None = Field(default=None, description="Directory that the agents work in.")
+    timeout_secs: Annotated[float, Field(gt=0, le=86_400)] | None = Field(
+        default=None, description="Deadline of each run."
+    )
     dry_run: bool = False
-    wait_secs: WaitSecs | None = None
-    fresh: bool = False
+    wait_secs: WaitSecs | None = Field(default=None, description=_WAIT)
+    fresh: bool = Field(default=False, description=_FRESH)
 
 
 class SessionsRequest(_Request):
     """Read sessions: a page of the list, a search, or one with a page of its turns."""
 
     action: Literal["list", "search", "show"]
-    session_id: Word | None = None
-    query: Word | None = None
-    backend: Word | None = None
-    workdir: Word | None = None
-    tag: Word | None = None
-    status: Word | None = None
-    limit: Annotated[int, Field(ge=1, le=500)] = 20
-    offset: Offset = 0
+    session_id: Word | None = Field(default=None, description="The id, or the beginning of it that no other has.")
+    query: Word | None = Field(default=None, description="Text that a session holds.")
+    backend: Word | None = Field(default=None, description="Only those of this backend.")
+    workdir: Word | None = Field(default=None, description="Only those of this directory.")
+    tag: Word | None = Field(default=None, description="Only those with this tag.")
+    status: Word | None = Field(default=None, description="Only those in this state.")
+    limit: Annotated[int, Field(ge=1, le=500)] = Field(default=20, description="Most sessions, or turns of one.")
+    offset: Offset = Field(default=0, description="So many are left out.")
 
 
 class SessionEditRequest(_Request):
@@ -166,14 +198,18 @@ class RunsRequest(_Request):
     """Read runs: list, one's result, wait for it, or a page of its full output."""
 
     action: Literal["list", "status", "wait", "output"]
-    run_id: Word | None = None
-    wait_secs: WaitSecs | None = None
-    query: Word | None = None
-    backend: Word | None = None
-    workdir: Word | None = None
-    status: Word | None = None
-    limit: Annotated[int, Field(ge=1, le=200_000)] | None = None
-    offset: Offset = 0
+    run_id: Word | None = Field(default=None, description="The id, or the beginning of it that no other has.")
+    wait_secs: WaitSecs | None = Field(default=None, description="Longest wait for its end.")
+    query: Word | None = Field(default=None, description="Text of its prompt, or of the lines of its output.")
+    backend: Word | None = Field(default=None, description="Only those of this backend.")
+    workdir: Word | None = Field(default=None, description="Only those of this directory.")
+    status: Word | None = Field(
+        default=None, description="Only those in this state; `unread` are those whose result nobody fetched."
+    )
+    limit: Annotated[int, Field(ge=1, le=200_000)] | None = Field(
+        default=None, description="Most runs, or characters of output."
+    )
+    offset: Offset = Field(default=0, description="So many are left out.")
 
 
 class CancelRequest(_Request):

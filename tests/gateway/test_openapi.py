@@ -6,6 +6,7 @@ from starlette.routing import Route
 
 from clinvk.gateway import docs, openapi
 from clinvk.gateway.app import routes
+from clinvk.gateway.calls import OPERATIONS
 from clinvk.gateway.drain import Drain
 from clinvk.gateway.service import Service
 from fakes.world import World
@@ -41,6 +42,25 @@ def test_parameters_are_those_that_are_accepted() -> None:
     shown = [one["name"] for one in paths["/api/v1/runs/{id}"]["get"]["parameters"]]
     assert listed == ["query", "backend", "workdir", "status", "limit", "offset"]
     assert shown == ["id", "wait_secs"]
+
+
+def test_every_field_and_parameter_of_an_operation_is_explained() -> None:
+    document = openapi.document()
+    models = {op.call.__name__ for op in OPERATIONS} | {"ParallelTask", "ChainStep"}
+    bare = [
+        f"{model}.{name}"
+        for model in sorted(models)
+        for name, field in document["components"]["schemas"][model]["properties"].items()
+        if not field.get("description")
+    ]
+    bare += [
+        f"{path} {one['name']}"
+        for path, methods in document["paths"].items()
+        for operation in methods.values()
+        for one in operation.get("parameters", ())
+        if not one.get("description") and not one["schema"].get("description")
+    ]
+    assert bare == []
 
 
 async def test_the_document_is_served(world: World) -> None:

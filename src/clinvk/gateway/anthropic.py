@@ -91,12 +91,14 @@ class MessagesRequest(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     model: str = Field(description="A backend, `backend/model`, or an alias.")
-    messages: list[AnthropicMessage] = Field(min_length=1)
-    system: str | list[Block] | None = None
-    stream: bool | None = None
-    output_config: OutputConfig | None = None
+    messages: list[AnthropicMessage] = Field(
+        min_length=1, description="The conversation; the last ones are the user's question."
+    )
+    system: str | list[Block] | None = Field(default=None, description="Instructions beside the conversation.")
+    stream: bool | None = Field(default=None, description="Answer in pieces, as server-sent events.")
+    output_config: OutputConfig | None = Field(default=None, description="`format` says what the answer must be.")
     metadata: dict[str, Any] | None = None
-    clinvk: ChatOptions | None = None
+    clinvk: ChatOptions | None = Field(default=None, description="What only clinvk knows.")
 
 
 HONOURED = frozenset(MessagesRequest.model_fields)

@@ -45,7 +45,7 @@ class ChatOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    workdir: str | None = None
+    workdir: str | None = Field(default=None, description="Directory that the agent works in.")
     sandbox_mode: SandboxMode | None = None
     approval_mode: ApprovalMode | None = None
     max_turns: Annotated[int, Field(ge=1, le=10_000)] | None = None

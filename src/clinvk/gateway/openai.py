@@ -109,13 +109,15 @@ class ChatCompletionRequest(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     model: str = Field(description="A backend, `backend/model`, or an alias.")
-    messages: list[ChatMessage] = Field(min_length=1)
-    stream: bool | None = None
+    messages: list[ChatMessage] = Field(
+        min_length=1, description="The conversation; the last ones are the user's question."
+    )
+    stream: bool | None = Field(default=None, description="Answer in pieces, as server-sent events.")
     stream_options: StreamOptions | None = None
-    response_format: ResponseFormat | None = None
+    response_format: ResponseFormat | None = Field(default=None, description="What the answer must be.")
     metadata: dict[str, Any] | None = None
     user: str | None = None
-    clinvk: ChatOptions | None = None
+    clinvk: ChatOptions | None = Field(default=None, description="What only clinvk knows.")
 
 
 HONOURED = frozenset(ChatCompletionRequest.model_fields)

@@ -19,6 +19,12 @@ from clinvk.response import BackendsResult, CancelResult, RunsResult, SessionEdi
 
 PATH = "/openapi.json"
 REF = "#/components/schemas/{model}"
+HEADERS = {
+    "Prefer": "`respond-async` answers 202 at once, as `background` does.",
+    "Last-Event-ID": "Only the events after this one.",
+    "X-Clinvk-Session": "Continues this session; only what the user said last is sent.",
+    "X-Clinvk-Workdir": "Directory that the agent works in.",
+}
 Json = dict[str, Any]
 References = dict[Any, Json]  # by model: no model is both a request and a result
 
@@ -174,7 +180,10 @@ def document() -> Json:
 def _operation(one: Described, references: References) -> Json:
     operation: Json = {"operationId": one.name, "summary": one.summary, "tags": [one.tag]}
     parameters = [*_path_parameters(one), *_query_parameters(one)]
-    parameters += [{"name": name, "in": "header", "schema": {"type": "string"}} for name in one.headers]
+    parameters += [
+        {"name": name, "in": "header", "description": HEADERS[name], "schema": {"type": "string"}}
+        for name in one.headers
+    ]
     if parameters:
         operation["parameters"] = parameters
     if one.body is not None:

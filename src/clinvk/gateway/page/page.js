@@ -7,6 +7,9 @@ const element = (name, properties = {}, ...children) => {
   return made;
 };
 
+// What stands between backticks is code.
+const said = (text) => text.split("`").map((part, n) => (n % 2 ? element("code", { textContent: part }) : part));
+
 const resolved = (schema, all) => {
   const name = schema && schema.$ref && schema.$ref.split("/").pop();
   return name ? all[name] : schema || {};
@@ -26,12 +29,12 @@ const fieldsTable = (rows) => {
   const head = element("tr", {}, ...["Name", "Type", "Meaning"].map((text) => element("th", { textContent: text })));
   const body = rows.map(([name, type, meaning]) =>
     element("tr", {}, element("td", {}, element("code", { textContent: name })),
-      element("td", { textContent: type }), element("td", { textContent: meaning })));
+      element("td", { textContent: type }), element("td", {}, ...said(meaning))));
   return element("table", {}, head, ...body);
 };
 
 const parametersOf = (operation, all) => (operation.parameters || []).map((one) => [
-  one.name, `${one.in}: ${typeOf(one.schema || {}, all)}`, one.description || (one.required ? "required" : ""),
+  one.name, `${one.in}: ${typeOf(one.schema || {}, all)}`, one.description || (one.schema || {}).description || (one.required ? "required" : ""),
 ]);
 
 const fieldsOf = (schema, all) => {
@@ -69,6 +72,7 @@ const send = async (method, path, inputs, body, output) => {
   try {
     const answer = await fetch(where + (query.size ? `?${query}` : ""), { method: method.toUpperCase(), headers, body });
     output.textContent = `${answer.status} ${answer.statusText}\n\n`;
+    if (!answer.body) return; // 204
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";
     for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
@@ -95,7 +99,7 @@ const shown = (path, method, operation, all) => {
   });
   const details = element("details", { id: operation.operationId },
     element("summary", {}, element("span", { className: `method ${method}`, textContent: method }),
-      element("code", { textContent: path }), ` ${operation.summary || ""}`));
+      element("code", { textContent: path }), " ", ...said(operation.summary || "")));
   const rows = [...parametersOf(operation, all), ...(media ? fieldsOf(media.schema, all) : [])];
   if (rows.length) details.append(fieldsTable(rows));
   details.append(...inputs.map(([, input]) => input), ...(body ? [body] : []), button, output);
@@ -114,6 +118,11 @@ const show = async () => {
     for (const [path, methods] of Object.entries(description.paths))
       for (const [method, operation] of Object.entries(methods))
         if (operation.tags.includes(tag.name)) main.append(shown(path, method, operation, all));
+  }
+  const wanted = document.getElementById(location.hash.slice(1) || "operations"); // /docs#prompt is a link to one of them
+  if (wanted && wanted.tagName === "DETAILS") {
+    wanted.open = true;
+    wanted.scrollIntoView();
   }
 };
 
