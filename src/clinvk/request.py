@@ -166,7 +166,7 @@ class CompareRequest(_Request):
     timeout_secs: Annotated[float, Field(gt=0, le=86_400)] | None = Field(
         default=None, description="Deadline of each run."
     )
-    dry_run: bool = False
+    dry_run: bool = Field(default=False, description="Shows the commands, and runs nothing.")
     wait_secs: WaitSecs | None = Field(default=None, description=_WAIT)
     fresh: bool = Field(default=False, description=_FRESH)
 

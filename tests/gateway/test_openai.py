@@ -334,7 +334,7 @@ async def test_calls_of_tools_in_earlier_turns_are_told_however_they_are_written
     [
         ({"messages": user("a\0b")}, "NUL"),
         ({"messages": [{"role": "system", "content": "\0"}, *user("hi")]}, "NUL"),
-        ({"model": f"claude/{'x' * 300}"}, "model is too long: 300; at most 200"),
+        ({"model": f"claude/{'x' * 300}"}, "model has 300 characters; at most 200"),
         ({"clinvk": {"workdir": "\0"}}, "NUL"),
         ({"clinvk": {"tags": ["\0"]}}, "NUL"),
     ],
