@@ -72,7 +72,7 @@ def _note(trail: Trail, call: Call) -> None:
 
 def _patience(service: Service, request: Request, call: Call) -> float:
     """How long the call waits for its run; not at all when the client asked for that."""
-    preferred = [part.strip().lower() for part in request.headers.get("prefer", "").split(",")]
+    preferred = [part.strip().lower() for part in ",".join(request.headers.getlist("prefer")).split(",")]
     if call.background or "respond-async" in preferred:
         return 0.0
     return min(service.wait_secs, service.wait_secs if call.wait_secs is None else call.wait_secs)

@@ -17,6 +17,7 @@ from clinvk.errors import ClinvkError, Failure
 from clinvk.web.keys import VARIABLE, Keyring
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+HTTP_PORT = 80
 OWNER = "clinvk.owner"  # in an ASGI scope: the name of the key that a request carries
 
 Refuse = Callable[[Scope, int, Failure], Response]
@@ -74,7 +75,8 @@ class HostGuard:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         headers = Headers(scope=scope)
-        host, origin = headers.get("host", ""), headers.get("origin")
+        hosts, origin = headers.getlist("host"), headers.get("origin")
+        host = hosts[0] if len(hosts) == 1 else ""  # of two, nobody knows which one others go by
         local = self._local and not self._proxied(scope)
         if local and _host_name(host) not in self._hosts:
             failure = Failure(code="policy_denied", message="this server does not answer for that Host")
@@ -92,11 +94,13 @@ class HostGuard:
         if origin in self._origins or "*" in self._origins:
             return True
         try:
-            parts = urlsplit(origin)
+            parts, called = urlsplit(origin), urlsplit(f"//{host}")
+            # Another port of this machine is another program, whose pages may not act for the user either.
+            same_port = (parts.port or HTTP_PORT) == (called.port or HTTP_PORT)
         except ValueError:
             return False
         if local:
-            return parts.scheme == "http" and _host_name(parts.netloc) in self._hosts
+            return parts.scheme == "http" and same_port and _host_name(parts.netloc) in self._hosts
         return parts.netloc != "" and parts.netloc.lower() == host.lower()
 
 
