@@ -414,6 +414,17 @@ async def test_an_unknown_model_is_not_found(world: World, model: str) -> None:
     assert (caught.value.code, caught.value.type) == ("model_not_found", "invalid_request_error")
 
 
+async def test_an_alias_for_nothing_spoils_no_other_model(world: World) -> None:
+    aliases = {"bad": "nope", "off": "gemini", "good": "claude/opus"}
+    flags: Any = {"server__model_aliases": aliases, "backends__gemini__enabled": False}
+    async with sdk(world, **flags) as (client, _):
+        names = {model.id async for model in client.models.list()}
+        for name, why in (("bad", "no model 'nope', for which the alias 'bad' stands"), ("off", "cannot be used here")):
+            with pytest.raises(openai.NotFoundError, match=why):
+                await client.models.retrieve(name)
+    assert names & {*aliases, "claude"} == {"good", "claude"}
+
+
 async def test_models_lists_what_can_be_used(world: World) -> None:
     async with sdk(world, backends__codex__enabled=False) as (client, _):
         listed = [model.id async for model in client.models.list()]

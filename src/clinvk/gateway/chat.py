@@ -9,7 +9,7 @@ import binascii
 import secrets
 import shutil
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -122,7 +122,7 @@ def image(where: str, media_type: str, data: str) -> Image:
 
 def target(app: App, name: str) -> tuple[str, str | None]:
     """The backend and the model that a model's name stands for. Raises ClinvkError(model_unknown)."""
-    name = app.config.server.model_aliases.get(name, name)
+    asked, name = name, app.config.server.model_aliases.get(name, name)
     if name == DEFAULT:
         return app.default_backend(), None
     backend, slash, model = name.partition("/")
@@ -133,7 +133,7 @@ def target(app: App, name: str) -> tuple[str, str | None]:
             return known, name
     raise ClinvkError(
         "model_unknown",
-        f"there is no model {name!r}",
+        f"there is no model {name!r}" + (f", for which the alias {asked!r} stands" if asked != name else ""),
         hint=f"a model is a backend ({', '.join(registry.BACKENDS)}), backend/model, or one of server.model_aliases",
         details={"field": "model", "value": name},
     )
@@ -146,7 +146,10 @@ def names(app: App) -> list[tuple[str, str]]:
     for backend in tuple(found):
         found |= {f"{backend}/{model}": backend for model in registry.BACKENDS[backend].MODELS}
     for alias in app.config.server.model_aliases:
-        found[alias] = target(app, alias)[0]
+        with suppress(ClinvkError):  # an alias for nothing is told to who uses it, and keeps nobody from the others
+            backend = target(app, alias)[0]
+            if backend in usable:
+                found[alias] = backend
     return list(found.items())
 
 
