@@ -1,7 +1,10 @@
 """`clinvk` and `python -m clinvk`."""
 
 import os
+import signal
 import sys
+
+INTERRUPTED = 7  # exits.CANCELLED
 
 
 def _look_there_last() -> None:
@@ -11,10 +14,17 @@ def _look_there_last() -> None:
     be imported in place of the library. `python -m` puts the current folder first in the same way.
     """
     own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120  pathlib costs a start
-    theirs = {os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)}  # noqa: PTH100
-    theirs |= {os.path.abspath(entry) for entry in sys.path[:1]}  # noqa: PTH100
+    theirs = {_absolute(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)}
+    theirs |= {_absolute(entry) for entry in sys.path[:1]}
     theirs.discard(own)
-    sys.path.sort(key=lambda entry: os.path.abspath(entry) in theirs)  # noqa: PTH100
+    sys.path.sort(key=lambda entry: _absolute(entry) in theirs)
+
+
+def _absolute(entry: str) -> str:
+    try:
+        return os.path.abspath(entry)  # noqa: PTH100
+    except OSError:  # the current folder was deleted
+        return entry
 
 
 def _stop_quietly_while_starting() -> None:
@@ -23,8 +33,6 @@ def _stop_quietly_while_starting() -> None:
     Importing what it needs takes a second on a busy machine, and clients do change their mind. The server takes over
     later; other commands are not meant.
     """
-    import signal
-
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda _number, _frame: os._exit(0))
 
@@ -33,10 +41,16 @@ def main() -> int:
     """Run the command that `sys.argv` names; the exit code."""
     if sys.argv[1:2] in (["mcp"], ["serve"]):
         _stop_quietly_while_starting()
-    _look_there_last()
-    from clinvk.cli.main import main as run
+    try:
+        _look_there_last()
+        from clinvk.cli.main import main as run
 
-    return run()
+        return run()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        # All is done: an impatient second Ctrl-C would only end the interpreter's own end with a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

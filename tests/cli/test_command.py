@@ -4,6 +4,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,78 @@ def test_a_reader_that_leaves_is_no_error_message() -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("version",),
+        ("config", "show"),
+        ("sessions", "list", "-o", "json"),
+        ("-b", "offline", "hello"),
+        ("-b", "offline", "-o", "json", "hello"),
+        ("-b", "offline", "-o", "stream-json", "hello"),
+        ("-b", "nobody", "-o", "json", "hello"),
+    ],
+)
+def test_a_full_disk_is_told_without_a_traceback(words: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, *words],
+            env=environment(**NO_AGENTS),
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            timeout=MOST_SECS,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-2:] == [
+        "clinvk: standard output cannot be written: No space left on device",
+        "  hint: make room, or let it go elsewhere; answers are kept: clinvk runs list",
+    ]
+    assert "Traceback" not in done.stderr
+
+
+def test_where_nobody_takes_an_error_the_exit_code_tells_it() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, "-b", "nobody", "hello"],
+            env=environment(**NO_AGENTS),
+            stdin=subprocess.DEVNULL,
+            stderr=full,
+            timeout=MOST_SECS,
+            check=False,
+        )
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("version",), 0, f"clinvk {__version__}\n"),
+        (("-b", "offline", "hello"), 1, "clinvk: the current folder cannot be used: No such file or directory"),
+        (("--config", "own.yaml", "backends"), 3, "clinvk: own.yaml: the current folder, in which it would be, cannot"),
+    ],
+)
+def test_in_a_folder_that_was_deleted_it_says_so(tmp_path: Path, words: tuple[str, ...], code: int, said: str) -> None:
+    (tmp_path / "gone").mkdir()
+    script = "import os; os.rmdir(os.getcwd()); from clinvk.__main__ import main; raise SystemExit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words],
+        env=environment(**NO_AGENTS),
+        cwd=tmp_path / "gone",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=MOST_SECS,
+        check=False,
+    )
+    assert done.returncode == code
+    assert said in done.stdout
+    assert "Traceback" not in done.stdout
+
+
 def is_readable(fifo: Path) -> bool:
     """Wait until somebody has written to it."""
     fd = os.open(fifo, os.O_RDWR)  # for reading alone, opening would wait for a writer that may never come
@@ -212,3 +285,18 @@ def test_an_interrupt_ends_with_7_and_without_a_traceback(tmp_path: Path) -> Non
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=MOST_SECS)
     assert (process.returncode, output, errors) == (7, b"", b"clinvk: interrupted\n")
+
+
+def test_an_interrupt_after_all_is_done_does_not_disturb_the_end() -> None:
+    script = "import signal; from clinvk.__main__ import main; code = main(); signal.raise_signal(signal.SIGINT)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{script}; raise SystemExit(code)", "config", "get", "nothing"],
+        env=environment(**NO_AGENTS),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=MOST_SECS,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "Interrupt" not in done.stderr

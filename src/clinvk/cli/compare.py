@@ -50,7 +50,7 @@ def run(call: Call) -> int:
     args = call.args
     loaded = call.loaded()
     given: dict[str, Any] = {
-        "prompt": sources.prompt(args.words, more=args.stdin),
+        "prompt": sources.prompt(call.console, args.words, more=args.stdin),
         "backends": _names(args.backend) or at_rest(loaded, call.environ).available(),
         "models": _models(args.model),
         "sequential": args.sequential,

@@ -1,7 +1,9 @@
 """What a command writes: results on standard output, everything else on standard error."""
 
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TextIO
 
 from clinvk.cli.terminal import printable
 
@@ -10,6 +12,10 @@ _WORDS = {  # how the operations name to an agent what is typed here
     "sessions(action='list')": "clinvk sessions list",
     "fresh=true": "--fresh",
 }
+
+
+class UnwritableError(Exception):
+    """Standard output takes nothing though its reader is there: the disk is full, say."""
 
 
 class Console:
@@ -23,8 +29,7 @@ class Console:
 
     def say(self, text: str) -> None:
         """A line of the result, at once."""
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
+        _write(f"{text}\n", flush=True)
 
     def text(self, text: str) -> None:
         """Lines of the result that others wrote: verbatim for a program, harmless for a terminal."""
@@ -33,13 +38,15 @@ class Console:
     def raw(self, piece: str, *, end: bool = False) -> None:
         """A piece of such text; with `end` the last line is ended, unless it is."""
         if piece:
-            sys.stdout.write(printable(piece) if sys.stdout.isatty() else piece)
+            _write(printable(piece) if sys.stdout.isatty() else piece)
             self._open = not piece.endswith("\n")
         if end:
-            if self._open:
-                sys.stdout.write("\n")
+            _write("\n" if self._open else "", flush=True)
             self._open = False
-            sys.stdout.flush()
+
+    def flush(self) -> None:
+        """Write what is held back."""
+        _write("", flush=True)
 
     def document(self, value: object) -> None:
         """The result as JSON."""
@@ -50,15 +57,36 @@ class Console:
     def note(self, text: str) -> None:
         """Something beside the result: progress, a warning."""
         if not self.quiet:
-            sys.stderr.write(f"{_here(text)}\n")
-            sys.stderr.flush()
+            _tell(f"{_here(text)}\n")
 
     def complain(self, message: str, hint: str | None = None) -> None:
         """An error and what to do about it."""
-        sys.stderr.write(f"clinvk: {_here(message)}\n")
-        if hint:
-            sys.stderr.write(f"  hint: {_here(hint)}\n")
+        _tell(f"clinvk: {_here(message)}\n" + (f"  hint: {_here(hint)}\n" if hint else ""))
+
+
+def _write(text: str, *, flush: bool = False) -> None:
+    try:
+        sys.stdout.write(text)
+        if flush:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UnwritableError(error.strerror) from error
+
+
+def discard(stream: TextIO) -> None:
+    """Let go what a stream still holds: the interpreter tries to write it once more at its end, and fails."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _tell(text: str) -> None:
+    """Write to standard error; where nobody takes it, the exit code still tells what happened."""
+    try:
+        sys.stderr.write(text)
         sys.stderr.flush()
+    except OSError:
+        discard(sys.stderr)
 
 
 def _here(text: str) -> str:

@@ -27,8 +27,8 @@ class View(Protocol[Shown]):
     """What is seen of an operation."""
 
     @property
-    def broken(self) -> bool:
-        """Whether its reader has left."""
+    def broken(self) -> Exception | None:
+        """Why nothing can be shown any more, as its reader has left; None while all is well."""
         ...
 
     @property
@@ -85,10 +85,14 @@ class _Stop:
 def driven(
     call: Call, loaded: Loaded, operation: Callable[[App, Caller], Awaitable[Result]], view: View[Result]
 ) -> Result:
-    """The operation's result, shown. Raises ClinvkError; KeyboardInterrupt when it was stopped and has none."""
+    """The operation's result, shown.
+
+    Raises ClinvkError; KeyboardInterrupt when it was stopped and has no result, BrokenPipeError or UnwritableError
+    when nobody takes it.
+    """
     outcome = anyio.run(_driven, call, loaded, operation, view)
-    if view.broken:
-        raise BrokenPipeError
+    if view.broken is not None:
+        raise view.broken
     if isinstance(outcome, ClinvkError):
         raise outcome
     if outcome is None:

@@ -7,32 +7,45 @@ from collections.abc import Sequence
 
 from clinvk.cli import completion, exits
 from clinvk.cli.call import Call
-from clinvk.cli.console import Console
+from clinvk.cli.console import Console, UnwritableError, discard
 from clinvk.cli.parser import VERBS, Commands, UsageError, parse
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; nothing but `SystemExit` of `--help` leaves here."""
-    call: Call | None = None
     _prepare_streams()
+    try:
+        code = _done(list(sys.argv[1:] if argv is None else argv))
+        Console().flush()
+        return code
+    except KeyboardInterrupt:
+        Console().complain("interrupted")
+        return exits.CANCELLED
+    except (BrokenPipeError, UnwritableError) as error:
+        discard(sys.stdout)
+        if isinstance(error, BrokenPipeError):
+            return exits.BROKEN_PIPE
+        Console().complain(
+            f"standard output cannot be written: {error}",
+            "make room, or let it go elsewhere; answers are kept: clinvk runs list",
+        )
+        return exits.GENERAL
+
+
+def _done(argv: list[str]) -> int:
+    """The exit code of the command; whatever went wrong was told."""
+    call: Call | None = None
     try:
         if "_ARGCOMPLETE" in os.environ:
             completion.answer(Commands().whole())
-        args = parse(list(sys.argv[1:] if argv is None else argv))
+        args = parse(argv)
         call = Call(args, os.environ)
-        code = VERBS[args.verb].run(call)
-        sys.stdout.flush()
-        return code
+        return VERBS[args.verb].run(call)
     except UsageError as error:
         Console().complain(str(error), error.hint)
         return exits.GENERAL
-    except KeyboardInterrupt:
-        sys.stderr.write("clinvk: interrupted\n")
-        return exits.CANCELLED
-    except BrokenPipeError:
-        # Else the interpreter tries to flush once more at its end, and says so.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exits.BROKEN_PIPE
+    except (BrokenPipeError, UnwritableError):
+        raise
     except Exception as error:  # noqa: BLE001  the one place of this edge
         return _failed(error, call.format if call is not None else "text")
 

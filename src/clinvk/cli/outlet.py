@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 import anyio
 import anyio.lowlevel
 
+from clinvk.cli.console import UnwritableError
+
 STDOUT = 1
 PIECE_BYTES = 4096  # PIPE_BUF: what a pipe that is ready takes without waiting
 NEVER_FULL = (PermissionError, ValueError)  # what epoll says of regular files and /dev/null
@@ -17,7 +19,8 @@ NEVER_FULL = (PermissionError, ValueError)  # what epoll says of regular files a
 class Outlet:
     """Takes text at once and writes it as fast as the reader takes it.
 
-    `broken` says that the reader has left: what comes after that goes nowhere. `on_broken` is told once.
+    `broken` is why nothing can be written any more, as the reader has left, say: what comes after that goes nowhere.
+    `on_broken` is told once.
     """
 
     def __init__(self, on_broken: Callable[[], None] = lambda: None) -> None:
@@ -25,7 +28,7 @@ class Outlet:
         self._busy = False
         self._news = anyio.Event()
         self.on_broken = on_broken
-        self.broken = False
+        self.broken: BrokenPipeError | UnwritableError | None = None
         self.at_line_start = True
 
     @property
@@ -77,8 +80,8 @@ class Outlet:
                 data = data[os.write(STDOUT, data[:PIECE_BYTES]) :]
             except BlockingIOError:
                 await anyio.lowlevel.checkpoint()
-            except BrokenPipeError:
-                self.broken = True
+            except OSError as error:
+                self.broken = error if isinstance(error, BrokenPipeError) else UnwritableError(error.strerror)
                 self._pieces.clear()
                 self.on_broken()
 

@@ -82,7 +82,7 @@ def run(call: Call) -> int:
     if args.ephemeral and (args.go_on or args.session):
         raise sources.confused("--ephemeral keeps no session, so it cannot go on in one", "leave one of them out")
     loaded = call.loaded()
-    text = sources.prompt(args.words, more=args.stdin)
+    text = sources.prompt(call.console, args.words, more=args.stdin)
 
     def session(app: "App") -> str | None:
         if args.session is not None:

@@ -45,5 +45,5 @@ def run(call: Call) -> int:
         raise sources.confused(
             "no session named", "clinvk resume ID, or clinvk resume --last; see clinvk sessions list"
         )
-    text = sources.prompt(words, more=args.stdin, unasked=True)
+    text = sources.prompt(call.console, words, more=args.stdin, unasked=True)
     return asking.ask(call, loaded, prompt.fields(call, text), lambda _app: session_id)

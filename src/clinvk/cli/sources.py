@@ -6,6 +6,7 @@ import stat
 import sys
 from collections.abc import Sequence
 
+from clinvk.cli.console import Console
 from clinvk.errors import ClinvkError
 from clinvk.request import MAX_PROMPT_CHARS
 
@@ -18,7 +19,7 @@ def confused(message: str, hint: str) -> ClinvkError:
     return ClinvkError("invalid_request", message, hint=hint)
 
 
-def prompt(words: Sequence[str], *, more: bool = False, unasked: bool = False) -> str:
+def prompt(console: Console, words: Sequence[str], *, more: bool = False, unasked: bool = False) -> str:
     """The prompt. `more`: standard input follows it. `unasked`: at a terminal, ask for it."""
     if len(words) > 1:
         raise confused(f"the prompt is {len(words)} arguments: {' '.join(words)[:60]}", "put it in quotes")
@@ -27,7 +28,7 @@ def prompt(words: Sequence[str], *, more: bool = False, unasked: bool = False) -
         if more:
             return f"{word}\n\n{_standard_input('--stdin')}"
         if _something_waits():
-            sys.stderr.write("clinvk: note: standard input is not read, as there is a prompt; --stdin adds it\n")
+            console.note("clinvk: note: standard input is not read, as there is a prompt; --stdin adds it")
         return word
     if sys.stdin.isatty() and not words:
         if not unasked:
@@ -60,10 +61,10 @@ def _something_waits() -> bool:
 
 
 def _asked() -> str:
-    from rich.console import Console
+    from rich import console
     from rich.prompt import Prompt
 
     try:
-        return Prompt.ask("prompt", console=Console(stderr=True))
+        return Prompt.ask("prompt", console=console.Console(stderr=True))
     except EOFError:
         raise confused("no prompt given", "type one, or give it as an argument") from None

@@ -36,8 +36,8 @@ class ProgressView:
         self._can_ask = terminal.can_ask()
 
     @property
-    def broken(self) -> bool:
-        """Whether its reader has left."""
+    def broken(self) -> Exception | None:
+        """Why nothing can be shown any more."""
         return self.outlet.broken
 
     @property

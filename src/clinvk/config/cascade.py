@@ -101,12 +101,12 @@ def lint_text(text: str, path: Path, *, known_backends: Collection[str], environ
 
 def home_directory(environ: Mapping[str, str]) -> Path:
     """`CLINVK_HOME`, by default `~/.clinvk`."""
-    return (_path_in(environ, "CLINVK_HOME") or user_home(environ) / ".clinvk").absolute()
+    return _absolute(_path_in(environ, "CLINVK_HOME") or user_home(environ) / ".clinvk")
 
 
 def config_file(environ: Mapping[str, str], path: Path | None = None) -> Path:
     """The file that is read: `path` (`--config`), `CLINVK_CONFIG`, or config.yaml in the home directory."""
-    return (path or _path_in(environ, "CLINVK_CONFIG") or home_directory(environ) / "config.yaml").absolute()
+    return _absolute(path or _path_in(environ, "CLINVK_CONFIG") or home_directory(environ) / "config.yaml")
 
 
 def readings(text: str) -> list[object]:
@@ -180,6 +180,15 @@ def _contradictions(config: Config, sources: Mapping[str, Source]) -> Iterable[P
             source=sources["server.cors_allowed_origins"],
             key="server.cors_allowed_origins",
         )
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.absolute()
+    except OSError as error:
+        source = Source(kind="file", path=path)
+        message = f"the current folder, in which it would be, cannot be used: {error.strerror}"
+        raise ConfigError([Problem(message=message, source=source)]) from error
 
 
 def _path_in(environ: Mapping[str, str], name: str) -> Path | None:
