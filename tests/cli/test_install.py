@@ -134,7 +134,34 @@ def test_codex_has_its_entry_replaced_where_it_stands(world: World) -> None:
     assert text.startswith(f"{CODEX}\n[mcp_servers.clinvk]\n")
     assert text.endswith(after)
     assert "old" not in text
-    assert "A" not in said(path)["mcp_servers"]["clinvk"].get("env", {})
+    assert said(path)["mcp_servers"]["clinvk"]["env"]["A"] == "b"
+
+
+@EVERY
+def test_what_somebody_added_to_the_entry_stays(world: World, client: str) -> None:
+    path = place(world, client)
+    run(world, "install", client)
+    first = said(path)[key(client)]["clinvk"]
+    text = path.read_text(encoding="utf-8").replace(first["command"], "/old/clinvk")
+    if client == "codex":
+        text = text.replace("= 120", "= 900").replace("env = {", 'env = { KEY = "mine", ')
+        wanted = {**first, "tool_timeout_sec": 900, "env": {**first["env"], "KEY": "mine"}}
+    else:
+        added = {"KEY": "mine", "CLINVK_MCP__WAIT_SECS": "30"}
+        entry = {**first, "command": "/old", "trust": True, "env": {**first["env"], **added, "PATH": "/old"}}
+        text = json.dumps({key(client): {"clinvk": entry}})
+        path_there = {name: value for name, value in first["env"].items() if name == "PATH"}
+        wanted = {**first, "trust": True, "env": {**first["env"], **added, **path_there}}
+    path.write_text(text, encoding="utf-8")
+    assert run(world, "install", client).returncode == 0
+    assert said(path)[key(client)]["clinvk"] == wanted
+    assert "nothing to change" in run(world, "install", client).stdout
+
+
+def test_places_are_written_as_absolute_paths(world: World) -> None:
+    assert run(world, "install", "cursor", env={"CLINVK_HOME": "own"}).returncode == 0
+    entry = said(place(world, "cursor"))["mcpServers"]["clinvk"]
+    assert entry["env"]["CLINVK_HOME"] == str(world.workdir / "own")
 
 
 @pytest.mark.parametrize("client", ["gemini", "vscode", "cursor"])

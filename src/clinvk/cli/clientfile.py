@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clinvk.cli import jsonc, tomltext
-from clinvk.cli.clients import NAME, Client
+from clinvk.cli.clients import NAME, Client, merged
 from clinvk.errors import ClinvkError
 
 
@@ -20,7 +20,10 @@ def shown(client: Client, entry: dict[str, Any]) -> str:
 
 
 def change(client: Client, path: Path, entry: dict[str, Any] | None) -> tuple[bool, Path | None]:
-    """Put the entry into the file, None takes it out; whether something changed, and the copy made before."""
+    """Put the entry into the file, None takes it out; whether something changed, and the copy made before.
+
+    What somebody added to an entry that is there stays.
+    """
     try:
         text = path.read_bytes().decode("utf-8")
     except FileNotFoundError:
@@ -31,6 +34,9 @@ def change(client: Client, path: Path, entry: dict[str, Any] | None) -> tuple[bo
         return False, None
     try:
         before = _parsed(client, text or "")
+        own = before.get(client.container, {}).get(NAME)
+        if entry is not None and isinstance(own, dict):
+            entry = merged(own, entry)  # pyright: ignore[reportUnknownArgumentType]
         after = _edited(client, text or "", entry)
         wanted = _wanted(client, before, entry)
         if before == wanted and text is not None:

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from clinvk.config.cascade import config_file, home_directory
+
 NAME = "clinvk"
+# Variables that say where things are; a server is started in another folder than the one where this was called.
+_PLACES: Mapping[str, Callable[[Mapping[str, str]], Path]] = {
+    "CLINVK_HOME": home_directory,
+    "CLINVK_CONFIG": config_file,
+}
 Environ = Mapping[str, str]
 
 
@@ -98,11 +105,22 @@ def entry(client: Client, environ: Environ, path: str, config: Path | None) -> d
     env = dict(client.env)
     if client.windowed:
         env["PATH"] = path
-    env |= {name: environ[name] for name in ("CLINVK_HOME", "CLINVK_CONFIG") if environ.get(name)}
+    env |= {name: str(found(environ)) for name, found in _PLACES.items() if environ.get(name)}
     arguments += ["mcp", *([] if config is None else ["--config", str(config.absolute())])]
     kind = {name: value for name, value in client.more.items() if name == "type"}
     rest = {name: value for name, value in client.more.items() if name != "type"}
     return {**kind, "command": program, "args": arguments, **rest, **({"env": env} if env else {})}
+
+
+def merged(own: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry brought up to date; what somebody added stays: a key in `env`, or a longer time limit."""
+    more: Mapping[str, Any] = own.get("env") or {}
+    env = {name: value for name, value in more.items() if name not in (*_PLACES, "PATH")}
+    ours: Mapping[str, Any] = entry.get("env") or {}
+    env |= {name: value for name, value in ours.items() if name not in env}
+    kept = {name: value for name, value in own.items() if name not in ("type", "command", "args", "env")}
+    rest = {name: value for name, value in entry.items() if name not in kept}
+    return {**{name: rest[name] for name in rest if name != "env"}, **kept, **({"env": env} if env else {})}
 
 
 def command() -> list[str]:

@@ -65,4 +65,7 @@ def _spans(lines: list[str], container: str, name: str) -> list[tuple[int, int]]
 def _value(value: object) -> str:
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{json.dumps(key)} = {_value(below)}" for key, below in value.items()) + " }"  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
-    return json.dumps(value, ensure_ascii=False)
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except TypeError:  # a date
+        raise EditError(f"it holds {value}, which cannot be written again") from None
