@@ -174,6 +174,17 @@ def test_a_table_is_as_wide_as_the_terminal(world: World) -> None:
     assert "…" in screen.plain
 
 
+def test_where_a_table_has_no_room_nothing_is_cut_out_of_it(world: World) -> None:
+    with terminal("-q", "hello", env=world.environ, cwd=world.workdir) as screen:
+        assert screen.ended() == 0
+    with terminal("sessions", "list", env=world.environ, cwd=world.workdir, columns=40) as screen:
+        assert screen.ended() == 0
+    (head,) = (world.home / "sessions").glob("*.json")
+    assert screen.plain.splitlines()[0].rstrip() == head.stem
+    assert "backend claude" in screen.plain
+    assert "hello" in screen.plain
+
+
 @pytest.mark.parametrize(("key", "made"), [("y", True), ("n", False), ("", False)])
 def test_what_an_agent_asks_is_decided_by_the_person_at_the_terminal(world: World, key: str, made: bool) -> None:
     prompt = agent.prompt({"ask": "touch made"}, {"answer": "done"})

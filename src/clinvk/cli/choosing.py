@@ -22,8 +22,9 @@ def session(app: App, folder: str) -> str:
     found = _newest(app, SessionFilter(workdir=folder)) or _newest(app, SessionFilter())
     if not found:
         raise ClinvkError("session_not_found", "there is no session yet", hint='begin one: clinvk "what to do"')
-    console = Console(stderr=True)
-    console.print(tables.drawn(listing.sessions([summary(app, each) for each in found], numbered=True)))
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    listed = listing.sessions([summary(app, each) for each in found], numbered=True)
+    console.print(tables.drawn(listed) if listed.width() <= console.width else "\n".join(listed.stacked()))
     choices = [str(number) for number in range(1, len(found) + 1)]
     try:
         number = IntPrompt.ask("which one", choices=choices, default=1, console=console)

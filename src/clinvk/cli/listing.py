@@ -24,7 +24,11 @@ def say(call: Call, loaded: "Loaded", listing: Listing) -> None:
         return
     from clinvk.cli import tables
 
-    tables.screen(loaded, call.environ).print(tables.drawn(listing))
+    screen = tables.screen(loaded, call.environ)
+    if listing.width() <= screen.width:
+        screen.print(tables.drawn(listing))
+    else:
+        call.console.say("\n".join(listing.stacked()))
 
 
 def ago(moment: str, now: datetime | None = None) -> str:
