@@ -126,6 +126,8 @@ def test_a_dry_run_shows_every_command(world: World) -> None:
     assert f"command: {world.bin}/codex" in done.stdout
     assert world.calls() == world.calls("codex") == []
     assert len(json.loads(run(world, "compare", "--dry-run", "-o", "json", "hi").stdout)) == 3
+    one = run(world, "parallel", "--dry-run", "-o", "json", "-f", "-", stdin='[{"prompt": "a"}]')
+    assert [each["backend"] for each in json.loads(one.stdout)] == ["claude"]
 
 
 def test_compare_shows_every_answer_with_figures_ranking_and_verdict(world: World) -> None:
@@ -162,7 +164,8 @@ def test_compare_takes_all_that_are_installed_and_its_prompt_from_a_pipe(world: 
         (("-b", "clude", "x"), 2, "did you mean 'claude'?"),
         (("-b", "claude", "-m", "opus", "x"), 1, "BACKEND=MODEL"),
         (("-b", "claude", "-m", "codex=x", "x"), 1, "not compared"),
-        (("--ephemeral", "x"), 1, "unrecognized arguments: --ephemeral"),
+        (("--dry-run", "--judge", "nobody", "x"), 2, "no backend named 'nobody'"),
+        (("--ephemeral", "x"), 1, "compare takes no --ephemeral"),
     ],
 )
 def test_a_comparison_that_makes_no_sense_is_refused(

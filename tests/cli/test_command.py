@@ -32,6 +32,27 @@ def test_every_verb_has_help(verb: str) -> None:
     assert f"usage: clinvk {verb}" in done.stdout
 
 
+def test_help_of_an_action_can_be_asked_for_in_words() -> None:
+    assert "usage: clinvk sessions list" in clinvk("help", "sessions", "list").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "keys"),
+    [
+        (("config", "path"), {"path"}),
+        (("config", "set", "limits.max_depth", "1"), {"key", "path"}),
+        (("install", "codex", "--print"), {"client", "path", "changed", "backup", "entry"}),
+    ],
+)
+def test_every_result_can_be_had_as_json(words: tuple[str, ...], keys: set[str]) -> None:
+    assert set(answered(clinvk("-o", "json", *words))) == keys
+
+
+def test_stream_json_is_one_line_where_there_is_no_stream() -> None:
+    done = clinvk("-o", "stream-json", "config", "get", "limits")
+    assert (answered(done)["max_depth"], done.stdout.count("\n")) == (2, 1)
+
+
 def test_the_help_lists_every_verb_and_the_exit_codes() -> None:
     shown = clinvk("--help").stdout
     assert all(f"\n    {verb} " in shown for verb in VERBS)
@@ -43,7 +64,15 @@ def test_the_help_lists_every_verb_and_the_exit_codes() -> None:
     [
         ((), "standard input is empty"),
         (("doctr",), "did you mean 'doctor'?"),
-        (("version", "--colour"), "unrecognized arguments: --colour"),
+        (("version", "--colour"), "clinvk: version takes no --colour\n  hint: see clinvk version --help"),
+        (("version", "now"), "version takes no argument 'now'"),
+        (("--dry-run", "sessions", "list"), "sessions list takes no --dry-run"),
+        (("-c", "parallel", "-f", "x"), "parallel takes no -c"),
+        (("-m", "opus", "backends"), "backends takes no -m"),
+        (("-o", "json", "mcp"), "mcp takes no -o"),
+        (("-o", "json", "completion", "bash"), "completion takes no -o"),
+        (("--sandbox", "read-only", "hello"), "did you mean --sandbox-mode?"),
+        (("-f", "x", "parallel"), "flags of parallel alone stand after it"),
         (("backends", "-o", "xml"), "invalid choice: 'xml'"),
         (("config",), "ACTION"),
         (("mcp", "--port", "many"), "invalid int value: 'many'"),

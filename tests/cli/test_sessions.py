@@ -164,7 +164,7 @@ def test_an_empty_home_has_nothing_to_list(world: World, words: tuple[str, ...])
     [
         (("sessions",), "ACTION"),
         (("sessions", "show"), "ID"),
-        (("-b", "claude", "sessions", "show", "x"), "unrecognized arguments: -b claude"),
+        (("-b", "claude", "sessions", "show", "x"), "sessions show takes no -b"),
         (("runs", "list", "--limit", "0"), "limit"),
         (("runs", "list", "--status", "odd"), "odd"),
     ],

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from clinvk.cli import driving, results
+from clinvk.cli import driving, exits, results
 from clinvk.cli.call import Call
 from clinvk.cli.console import Console
 from clinvk.cli.views import AnswerView, EventsView, ProgressView
@@ -35,8 +35,11 @@ def ask(call: Call, loaded: Loaded, fields: dict[str, Any], session: Callable[[A
     if request.dry_run:
         app = at_rest(loaded, call.environ)
         planned = prompts.dry_run(app, continued(app), Caller(client="cli", cwd=driving.working_directory()))
-        show_dry_runs(call, [planned])
-        return 0
+        if call.wants_json():
+            call.console.document(planned.model_dump(mode="json"))
+        else:
+            say_dry_run(call, planned)
+        return exits.OK
 
     async def operation(app: App, caller: Caller) -> PromptResult:
         result = await prompts.prompt(app, continued(app), caller)
@@ -67,22 +70,15 @@ def shown(call: Call, loaded: Loaded, result: PromptResult) -> int:
     return results.exit_code(result)
 
 
-def show_dry_runs(call: Call, planned: list[DryRunResult]) -> None:
+def say_dry_run(call: Call, planned: DryRunResult) -> None:
     """What would run."""
-    if call.wants_json():
-        documents = [each.model_dump(mode="json") for each in planned]
-        call.console.document(documents[0] if len(documents) == 1 else documents)
-        return
-    for number, each in enumerate(planned):
-        if number:
-            call.console.say("")
-        call.console.say(f"backend: {each.backend}{f', model {each.model}' if each.model else ''}")
-        call.console.say(f"command: {shlex.join(each.argv)}")
-        call.console.say(f"folder:  {each.cwd}")
-        call.console.say(f"stdin:   {each.stdin_chars:,} characters")
-        call.console.say(f"environment: {', '.join(each.env)}")
-        for warning in each.warnings:
-            call.console.note(f"clinvk: warning: {warning}")
+    call.console.say(f"backend: {planned.backend}{f', model {planned.model}' if planned.model else ''}")
+    call.console.say(f"command: {shlex.join(planned.argv)}")
+    call.console.say(f"folder:  {planned.cwd}")
+    call.console.say(f"stdin:   {planned.stdin_chars:,} characters")
+    call.console.say(f"environment: {', '.join(planned.env)}")
+    for warning in planned.warnings:
+        call.console.note(f"clinvk: warning: {warning}")
 
 
 def folder(workdir: str | None) -> str:

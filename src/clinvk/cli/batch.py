@@ -4,7 +4,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from clinvk.cli import asking, driving, outputs, parts, results, terminal
+from clinvk.cli import asking, driving, exits, outputs, parts, results, terminal
 from clinvk.cli.call import Call
 from clinvk.cli.parts import Parts
 from clinvk.cli.progress import Row
@@ -52,8 +52,14 @@ def _view(call: Call, loaded: Loaded, rows: Sequence[Row]) -> driving.View[Parts
     return TableView(call, loaded, rows)
 
 
-def dry(call: Call, loaded: Loaded, planned: Callable[[App, Caller], DryRunsResult]) -> int:
+def dry(call: Call, loaded: Loaded, rows: Sequence[Row], planned: Callable[[App, Caller], DryRunsResult]) -> int:
     """What each part would start."""
     caller = Caller(client="cli", cwd=driving.working_directory())
-    asking.show_dry_runs(call, planned(at_rest(loaded, call.environ), caller).results)
-    return 0
+    result = planned(at_rest(loaded, call.environ), caller)
+    if call.wants_json():
+        call.console.document(result.model_dump(mode="json"))
+        return exits.OK
+    for number, (row, each) in enumerate(zip(rows, result.results, strict=True), 1):
+        call.console.say(f"--- {number} {row.name}".rstrip())
+        asking.say_dry_run(call, each)
+    return exits.OK

@@ -21,7 +21,11 @@ class Call:
         self.args = args
         self.environ = environ
         self.console = Console(quiet=args.quiet)
-        self.format: str = args.output_format or "text"
+        self._choose(args.output_format or "text")
+
+    def _choose(self, format_: str) -> None:
+        self.format = format_
+        self.console.one_line = format_ == "stream-json"
 
     @property
     def config_path(self) -> "Path | None":
@@ -44,7 +48,7 @@ class Call:
             flags={"output.format": self.args.output_format, **(flags or {})},
             path=self.config_path,
         )
-        self.format = loaded.config.output.format
+        self._choose(loaded.config.output.format)
         for warning in loaded.warnings:
             self.console.note(f"clinvk: warning: {warning}")
         return loaded

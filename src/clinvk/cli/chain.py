@@ -50,9 +50,9 @@ def run(call: Call) -> int:
     }
     request = taskfile.completed(ChainRequest, file, update, call)
     chain.check_placeholders(request.steps)
-    if args.dry_run or dryrun.is_dry("steps", request.steps):
-        return batch.dry(call, loaded, lambda app, caller: chain.planned(app, request, caller))
     rows = [Row(step.name or "", step.backend or "") for step in request.steps]
+    if args.dry_run or dryrun.is_dry("steps", request.steps):
+        return batch.dry(call, loaded, rows, lambda app, caller: chain.planned(app, request, caller))
     return batch.carry_out(
         call,
         loaded,

@@ -62,10 +62,11 @@ def run(call: Call) -> int:
     }
     known = {name: value for name, value in given.items() if value is not None and value is not False}
     request = validated(CompareRequest, known, hint="see clinvk compare --help")
-    backends = request.backends or []
+    request = compare.checked(at_rest(loaded, call.environ), request)
+    rows = [Row("", name) for name in request.backends or []]
     if args.dry_run:
-        return batch.dry(call, loaded, lambda app, caller: compare.planned(app, request, caller))
-    rows = [Row("", name) for name in backends]
+        judge = [Row("judge", request.judge)] if request.judge else []
+        return batch.dry(call, loaded, [*rows, *judge], lambda app, caller: compare.planned(app, request, caller))
     return batch.carry_out(call, loaded, rows, lambda app, caller: compare.compare(app, request, caller))
 
 

@@ -19,12 +19,16 @@ class UnwritableError(Exception):
 
 
 class Console:
-    """Where a command writes to; `quiet` leaves out notes, never results or errors."""
+    """Where a command writes to.
 
-    __slots__ = ("_open", "quiet")
+    `quiet` leaves out notes, never results or errors; with `one_line` a JSON document takes one line.
+    """
+
+    __slots__ = ("_open", "one_line", "quiet")
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
+        self.one_line = False
         self._open = False
 
     def say(self, text: str) -> None:
@@ -52,7 +56,7 @@ class Console:
         """The result as JSON."""
         import json
 
-        self.say(json.dumps(value, indent=2, ensure_ascii=False))
+        self.say(json.dumps(value, indent=None if self.one_line else 2, ensure_ascii=False))
 
     def note(self, text: str) -> None:
         """Something beside the result: progress, a warning."""

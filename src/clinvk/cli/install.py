@@ -45,6 +45,9 @@ def run(call: Call) -> int:
         wanted = clients.entry(client, call.environ, locate.search_path(call.environ, home), call.config_path)
     if call.args.show:
         assert wanted is not None
+        if call.wants_json():
+            _say(call, client, path, wanted, (False, None))
+            return exits.OK
         call.console.note(f"# {path}")
         call.console.say(clientfile.shown(client, wanted))
         return exits.OK

@@ -8,8 +8,8 @@ APPROVAL = ("default", "auto", "none", "always")  # as in clinvk.request, which 
 SANDBOX = ("default", "read-only", "workspace", "full")
 
 
-def shared(add: argparse.ArgumentParser) -> None:
-    """What every verb takes."""
+def shared(add: argparse.ArgumentParser, *, result: bool = True) -> None:
+    """What every verb takes; `result`: it writes one, in a form that can be chosen."""
     add.add_argument(
         "--config",
         metavar="FILE",
@@ -17,13 +17,14 @@ def shared(add: argparse.ArgumentParser) -> None:
         help="configuration file (default: ~/.clinvk/config.yaml)",
     )
     add.add_argument("-q", "--quiet", action="store_true", default=argparse.SUPPRESS, help="no notes and warnings")
-    add.add_argument(
-        "-o",
-        "--output-format",
-        choices=FORMATS,
-        default=argparse.SUPPRESS,
-        help="how the result is written (default: text, or output.format)",
-    )
+    if result:
+        add.add_argument(
+            "-o",
+            "--output-format",
+            choices=FORMATS,
+            default=argparse.SUPPRESS,
+            help="how the result is written (default: text, or output.format)",
+        )
 
 
 def actions(parser: argparse.ArgumentParser) -> "Actions":

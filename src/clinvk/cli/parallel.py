@@ -78,9 +78,9 @@ def run(call: Call) -> int:
     file = taskfile.read(args.file).request(File, "tasks", defaults(call))
     update = {"max_parallel": args.max_parallel, "fail_fast": args.fail_fast}
     request = taskfile.completed(ParallelRequest, file, update, call)
-    if args.dry_run or dryrun.is_dry("tasks", request.tasks):
-        return batch.dry(call, loaded, lambda app, caller: parallel.planned(app, request, caller))
     rows = [Row(task.name or task.id or "", task.backend or "") for task in request.tasks]
+    if args.dry_run or dryrun.is_dry("tasks", request.tasks):
+        return batch.dry(call, loaded, rows, lambda app, caller: parallel.planned(app, request, caller))
     return batch.carry_out(
         call,
         loaded,

@@ -31,7 +31,7 @@ _USAGE = """clinvk [PROMPT] [flags]
        clinvk VERB [flags]"""
 _EPILOG = """\
 The flags above are those of a prompt; `clinvk prompt --help` tells all of them. Other verbs take -q, -o and --config,
-and what they can use of the others. Flags may stand before or after the verb.
+and what they can use of the others. Flags may stand before or after the verb, a verb's own after it.
 
 exit codes: 0 ok, 1 general, 2 backend not available, 3 configuration, 4 session, 5 API, 6 timeout, 7 cancelled,
 otherwise the backend's own
@@ -78,6 +78,7 @@ _MODULES: tuple[Verb, ...] = (
     version,
 )
 VERBS: Mapping[str, Verb] = {verb.NAME: verb for verb in _MODULES}
+_RESULTLESS = frozenset({mcp.NAME, serve.NAME, completion.NAME})  # what they write has its own form: no -o
 _FREE = frozenset({prompt.NAME, resume.NAME, compare.NAME})  # flags may stand between their words
 
 
@@ -130,7 +131,7 @@ class Commands:
         if name not in self._complete:
             parser = self._complete[name] = self._bare[name]
             VERBS[name].add_arguments(parser)
-            options.shared(parser)
+            options.shared(parser, result=name not in _RESULTLESS)
         return self._complete[name]
 
     def whole(self) -> argparse.ArgumentParser:
@@ -144,7 +145,24 @@ class Commands:
         words = self.arranged(argv)
         if words and words[0] in VERBS:
             self.verb(words[0])
-        return self.root.parse_args(words)
+        args, rest = self.root.parse_known_args(words)
+        if rest:
+            raise self._unknown(args, rest)
+        return args
+
+    def _unknown(self, args: argparse.Namespace, rest: list[str]) -> UsageError:
+        """The error for flags and words that a verb does not take: none of them is ignored."""
+        place = " ".join(filter(None, (args.verb, getattr(args, "action", None))))
+        flag = next((word.partition("=")[0] for word in rest if word.startswith("-")), None)
+        if flag is None:
+            return UsageError(f"{place} takes no argument {rest[0]!r}", f"see clinvk {place} --help")
+        from difflib import get_close_matches  # only for who mistyped
+
+        near = get_close_matches(flag, options.known(self.verb(args.verb)), n=1)
+        later = next((word for word in getattr(args, "words", ()) if word in VERBS), None)
+        meant = f"did you mean {near[0]}? " if near else f"flags of {later} alone stand after it; " if later else ""
+        dashed = "; a prompt that begins with a dash follows --" if args.verb in _FREE else ""
+        return UsageError(f"{place} takes no {flag}", f"{meant}see clinvk {place} --help{dashed}")
 
     def arranged(self, argv: list[str]) -> list[str]:
         """The same command line with its verb first. Raises UsageError for a word that looks like a slip."""
@@ -154,7 +172,7 @@ class Commands:
             return argv if {"-h", "--help", "--version"} & set(argv) else [prompt.NAME, *argv]
         before, after = argv[:place], argv[place + 1 :]
         if word == "help":
-            return [*after[:1], "--help"]
+            return [*after, "--help"]
         if word not in VERBS:
             _check_slip(word, argv)
             return self._flags_first(prompt.NAME, argv)

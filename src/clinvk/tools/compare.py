@@ -29,7 +29,7 @@ Reply with one JSON object and nothing else:
 
 async def compare(app: App, request: CompareRequest, caller: Caller) -> CompareResult | DryRunsResult:
     """Ask several backends the same. Raises ClinvkError for a name or option that makes no sense, before it starts."""
-    request = _checked(app, request)
+    request = checked(app, request)
     if request.dry_run:
         return planned(app, request, caller)
     return await composite.run(app, request, caller, CompareResult, drive)
@@ -37,7 +37,7 @@ async def compare(app: App, request: CompareRequest, caller: Caller) -> CompareR
 
 def planned(app: App, request: CompareRequest, caller: Caller) -> DryRunsResult:
     """What would be started, the judge last. Raises ClinvkError for the first that would be refused."""
-    request = _checked(app, request)
+    request = checked(app, request)
     results = [dryrun.planned(app, name, _options(request, name), caller) for name in request.backends or []]
     if request.judge:
         judge = dryrun.planned(app, "judge", _judging(request, request.judge, ""), caller)
@@ -46,8 +46,8 @@ def planned(app: App, request: CompareRequest, caller: Caller) -> DryRunsResult:
     return DryRunsResult(results=results)
 
 
-def _checked(app: App, request: CompareRequest) -> CompareRequest:
-    """The request with the backends that it means."""
+def checked(app: App, request: CompareRequest) -> CompareRequest:
+    """The request with the backends that it means. Raises ClinvkError for a name or option that makes no sense."""
     backends = request.backends if request.backends is not None else app.available()
     for name in [*backends, *request.models, *([request.judge] if request.judge else [])]:
         registry.get(name)
