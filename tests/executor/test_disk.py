@@ -151,9 +151,10 @@ async def test_wherever_a_run_meets_the_full_disk_its_record_says_what_was_answe
             os.truncate(ballast, ballast.stat().st_size - pages * 4096)
             with anyio.fail_after(PATIENCE_SECS), suppress(ClinvkError):
                 if isinstance(request, ChainRequest):
-                    told: PromptResult | ChainResult = await chains.chain(app, request, small.caller())
+                    told: object = await chains.chain(app, request, small.caller())
                 else:
                     told = await asked(app, small, request)
+                assert isinstance(told, PromptResult | ChainResult)
                 answered.append((told.run_id, told.status))
             ballast.unlink()
     async with small.app() as app:

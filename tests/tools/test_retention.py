@@ -10,7 +10,7 @@ import pytest
 from clinvk.config.settings import LimitsConfig
 from clinvk.executor.runs import RunStore
 from clinvk.request import ChainRequest, ParallelRequest, PromptRequest, RunsRequest
-from clinvk.response import ParallelResult, PromptResult
+from clinvk.response import ChainResult, ParallelResult, PromptResult
 from clinvk.tools import chain, parallel, prompt, runs
 from clinvk.tools.app import App
 from clinvk.tools.attach import Requests
@@ -118,6 +118,7 @@ async def test_a_step_that_another_chain_took_over_stays_with_it(world: World) -
         request = await cut_off_chain(world, app, ["one", "two after {{previous}}"])
         with anyio.fail_after(PATIENCE_SECS):
             result = await chain.chain(app, request, world.caller())
+        assert isinstance(result, ChainResult)
         assert [step.output for step in result.results] == ["echo: one", "echo: two after echo: one"]
         assert result.results[0].run_id == "beef"
         limits = LimitsConfig(run_retention_days=0, run_retention_bytes=weight(app.runs.folder) - 1)
