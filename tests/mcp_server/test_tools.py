@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import anyio
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from clinvk.backends.registry import BACKENDS
 from clinvk.mcp_server.catalog import CATALOG
 from clinvk.mcp_server.wording import WORDS
+from clinvk.response import StepResult
 from mcp_fakes.in_memory import MODES, Mode, connected, structured, text_of
 from mcp_fakes.operations import FakeOperations
 
@@ -173,6 +175,18 @@ async def test_an_unknown_tool_is_told_with_the_nearest_and_with_all_that_exist(
         result = await client.call_tool("promt", {"prompt": "x"})
     assert result.is_error
     assert text_of(result) == f"Unknown tool: promt; did you mean prompt? tools: {', '.join(NAMES)}"
+
+
+async def test_every_field_of_a_result_is_in_the_output_schema() -> None:
+    async with connected() as client:
+        schemas = {tool.name: tool.output_schema or {} for tool in (await client.list_tools()).tools}
+    for entry in CATALOG:
+        for model in entry.results:
+            assert set(model.model_fields) <= set(schemas[entry.name]["properties"])
+    parts = schemas["chain"]["$defs"]["StepResult"]["properties"]
+    assert set(parts) == set(StepResult.model_fields)
+    for value in (None, 1.5, True, "text", [1, "a"], {"a": [None]}):
+        jsonschema.validate(value, schemas["prompt"]["properties"]["structured_output"])
 
 
 async def test_a_bug_is_an_error_result_that_reveals_nothing_of_the_server() -> None:

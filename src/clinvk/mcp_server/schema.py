@@ -16,6 +16,9 @@ _UNSAID = ("title", "description", "minLength", "maxLength", "maxItems", "minimu
 _DEFS = "#/$defs/"
 _MOST_VALUES = 8  # longer lists of values stay out of results; their values explain themselves
 _SOME_OBJECT: Schema = {"type": "object"}
+_ANYTHING: Schema = {  # spelled out, because clients that check schemas take `{}` for a mistake
+    "anyOf": [{"type": name} for name in ("object", "array", "string", "number", "boolean", "null")]
+}
 
 
 def of_request(model: type[BaseModel], notes: Mapping[str, str], enums: Mapping[str, Sequence[str]]) -> Schema:
@@ -37,7 +40,8 @@ def of_result(*models: type[BaseModel]) -> Schema:
     for model in models:
         raw = model.model_json_schema(mode="serialization")
         definitions |= {name: _shape(node, known=frozenset()) for name, node in raw.pop("$defs", {}).items()}
-        properties = _shape(raw, known=frozenset(definitions))["properties"] | properties
+        shape = _shape(raw, known=frozenset(definitions))["properties"]
+        properties |= {name: node for name, node in shape.items() if name not in properties}
     required = [name for name in properties if all(_is_required(model, name) for model in models)]
     schema: Schema = {"type": "object", "properties": properties, "required": required}
     used = {name: node for name, node in definitions.items() if f"'{_DEFS}{name}'" in repr(properties)}
@@ -82,7 +86,8 @@ def _shape(node: Schema, known: frozenset[str]) -> Schema:
     if "items" in node:
         result["items"] = _shape(node["items"], known)
     if "properties" in node:
-        result["properties"] = {name: _shape(child, known) for name, child in node["properties"].items()}
+        shapes = {name: _shape(child, known) for name, child in node["properties"].items()}
+        result["properties"] = {name: shape or _ANYTHING for name, shape in shapes.items()}
     return result
 
 
