@@ -379,7 +379,7 @@ async def test_the_audit_log_says_how_runs_ended_whichever_door_they_came_throug
     over_http, over_mcp = audit(world, "run")
     assert (over_http["who"], over_http["run_id"], over_http["outcome"]) == ("key 2", run_id, "completed")
     assert over_http["cost_usd"] == 0.001
-    assert (over_mcp["who"], over_mcp["operation"], over_mcp["backend"]) == ("raw", "parallel", "codex")
+    assert (over_mcp["who"], over_mcp["operation"], over_mcp["backend"]) == ("key 2/raw", "parallel", "codex")
     assert audit(world)[0]["outcome"] == "running"
 
 

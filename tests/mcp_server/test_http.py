@@ -5,6 +5,8 @@ import anyio
 import httpx2
 import pytest
 
+from fakes import agent
+from fakes.world import World
 from mcp_fakes.http_server import ACCEPT, FAKE_SERVER, REAL_SERVER, call, messages, opened, serving
 from mcp_fakes.raw_client import environment, exists, handshake
 
@@ -164,6 +166,26 @@ async def test_a_session_belongs_to_the_key_that_opened_it() -> None:
             assert (await client.post(server.url, json=ping, headers=headers)).status_code == 200
             stolen = {**headers, "X-Api-Key": "second-key"}
             assert (await client.post(server.url, json=ping, headers=stolen)).status_code == 404
+
+
+@pytest.mark.parametrize("modern", [False, True])
+async def test_the_same_request_with_another_key_is_another_request(world: World, modern: bool) -> None:
+    given = {"prompt": agent.prompt({"hang": True}), "backend": "claude", "wait_secs": 0}
+    runs: list[str] = []
+    with anyio.fail_after(DEADLINE):
+        async with serving(REAL_SERVER, env=environment(**world.environ, **KEYS)) as server:
+            for key in ("first-key", "first-key", "second-key"):
+                async with httpx2.AsyncClient(headers={"X-Api-Key": key}, timeout=DEADLINE) as client:
+                    headers = await opened(client, server.url, modern=modern)
+                    answer = await client.post(server.url, json=call(1, given, modern=modern), headers=headers)
+                    runs.append(messages(answer)[-1]["result"]["structuredContent"]["run_id"])
+            async with httpx2.AsyncClient(headers={"X-Api-Key": "first-key"}, timeout=DEADLINE) as client:
+                headers = await opened(client, server.url, modern=False)
+                for run_id in runs:
+                    message = call(2, {"run_id": run_id}, modern=False)
+                    message["params"]["name"] = "cancel"
+                    await client.post(server.url, json=message, headers=headers)
+    assert runs[0] == runs[1] != runs[2]
 
 
 async def test_health_tells_of_backends_and_sessions() -> None:

@@ -26,6 +26,7 @@ from clinvk.mcp_server.progress import News, Pace, reported
 from clinvk.mcp_server.wording import WORDS
 from clinvk.request import RunsRequest
 from clinvk.tools.caller import Caller, QuestionPending
+from clinvk.web.guard import OWNER
 
 _log = logging.getLogger(__name__)
 _MAX_RESULT_CHARS = "anthropic/maxResultSizeChars"
@@ -148,5 +149,8 @@ async def _result(
 
 
 def _client(context: Context[Any, Any]) -> str:
+    """Who calls: the program, after the key it came with; two people with the same program are not the same."""
     params = context.session.client_params
-    return params.client_info.name if params is not None else "mcp"
+    name = params.client_info.name if params is not None else "mcp"
+    scope: Mapping[str, Any] = getattr(context.request_context.request, "scope", {})
+    return f"{scope[OWNER]}/{name}" if OWNER in scope else name
