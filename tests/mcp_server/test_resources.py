@@ -5,7 +5,11 @@ from mcp import Client, MCPError
 from mcp.types import PromptReference, ResourceTemplateReference, TextContent, TextResourceContents
 
 from clinvk.backends.registry import BACKENDS
+from clinvk.request import SessionsRequest
+from clinvk.response import SessionsResult, SessionTurn
+from clinvk.tools.caller import Caller
 from mcp_fakes.in_memory import MODES, Mode, connected
+from mcp_fakes.operations import SESSION, FakeOperations
 
 pytestmark = pytest.mark.anyio
 
@@ -33,6 +37,32 @@ async def test_every_resource_can_be_read(mode: Mode) -> None:
         assert "4f4f · unread · prompt · completed" in await read(client, "clinvk://runs")
         assert (await read(client, "clinvk://sessions/5e55")).startswith("5e55 · claude")
         assert await read(client, "clinvk://runs/4f4f/output") == "the whole output"
+
+
+class LongConversation(FakeOperations):
+    async def sessions(self, request: SessionsRequest, caller: Caller) -> SessionsResult:
+        numbers = range(1, 251)[request.offset : request.offset + request.limit]
+        turn = SessionTurn(
+            number=0,
+            run_id="4f4f",
+            prompt="p",
+            output="o",
+            backend="codex",
+            status="completed",
+            started_at="2026-11-21T00:00:00Z",
+            ended_at="2026-11-21T00:00:01Z",
+        )
+        turns = [turn.model_copy(update={"number": number}) for number in numbers]
+        return SessionsResult(total=250, limit=request.limit, offset=request.offset, session=SESSION, turns=turns)
+
+
+async def test_of_a_long_conversation_the_newest_turns_are_read() -> None:
+    async with connected("auto", LongConversation()) as client:
+        text = await read(client, "clinvk://sessions/5e55")
+    assert "[100 of 250 turns, from offset 150]" in text
+    assert "## Turn 151 " in text
+    assert "## Turn 250 " in text
+    assert "## Turn 150 " not in text
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -44,25 +44,27 @@ class Reader:
 
     async def sessions(self) -> str:
         """The newest conversations."""
-        return await self._sessions(SessionsRequest(action="list", limit=_LISTED))
+        return texts.of(await self._operations.sessions(SessionsRequest(action="list", limit=_LISTED), self._caller))
 
     async def runs(self) -> str:
         """The newest runs, those not read yet first."""
         return await self._runs(RunsRequest(action="list", limit=_LISTED))
 
     async def session(self, id: str) -> str:  # noqa: A002 - the name in the template
-        """One conversation with its turns."""
-        return await self._sessions(SessionsRequest(action="show", session_id=id, limit=_TURNS))
+        """One conversation with its turns; of a long one the newest."""
+        request = SessionsRequest(action="show", session_id=id, limit=_TURNS)
+        try:
+            result = await self._operations.sessions(request, self._caller)
+            if result.total > _TURNS:
+                newest = request.model_copy(update={"offset": result.total - _TURNS})
+                result = await self._operations.sessions(newest, self._caller)
+        except ClinvkError as error:
+            raise _refused(error) from error
+        return texts.of(result)
 
     async def run_output(self, id: str) -> str:  # noqa: A002 - the name in the template
         """The full answer of a run."""
         return await self._runs(RunsRequest(action="output", run_id=id, limit=_OUTPUT_CHARS))
-
-    async def _sessions(self, request: SessionsRequest) -> str:
-        try:
-            return texts.of(await self._operations.sessions(request, self._caller))
-        except ClinvkError as error:
-            raise _refused(error) from error
 
     async def _runs(self, request: RunsRequest) -> str:
         try:

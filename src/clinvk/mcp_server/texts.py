@@ -211,6 +211,8 @@ def _sessions(result: SessionsResult) -> str:
             f"> {turn.prompt}\n\n{turn.output}"
             for turn in result.turns or []
         ]
+        if len(turns) < result.total:
+            head.append(f"[{len(turns)} of {result.total} turns, from offset {result.offset}]")
         return _joined([*head, *_warnings(result.warnings), *turns])
     lines = [_session(session) for session in result.sessions]
     shown = (
