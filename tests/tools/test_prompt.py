@@ -124,6 +124,29 @@ async def test_a_handed_out_run_does_not_mind_that_its_client_goes_away(world: W
     assert found.result.status == "completed"
 
 
+async def test_a_flag_that_an_update_dropped_is_told_with_version_and_remedy(world: World) -> None:
+    (world.bin / "claude").write_text(
+        "#!/bin/sh\n[ $1 = --version ] && echo '9.0.0 (Claude Code)' && exit\n"
+        "echo \"error: unknown option '--verbose'\" >&2\nexit 1\n",
+        encoding="utf-8",
+    )
+    async with world.app() as app:
+        error = (await ask(app, world, "hello", backend="claude")).error
+    assert error is not None
+    assert (error.code, error.details) == ("backend_changed", {"flag": "--verbose", "version": "9.0.0"})
+    assert "9.0.0" in error.message
+    assert "claude update" in (error.hint or "")
+
+
+async def test_another_program_of_the_same_name_is_told_apart(world: World) -> None:
+    (world.bin / "gemini").write_text("#!/bin/sh\necho the stars say yes\n", encoding="utf-8")
+    async with world.app() as app:
+        error = (await ask(app, world, "hello", backend="gemini")).error
+    assert error is not None
+    assert error.code == "output_unreadable"
+    assert f"{world.bin / 'gemini'} does not tell its version: is it Gemini CLI?" in (error.hint or "")
+
+
 # Sessions
 
 

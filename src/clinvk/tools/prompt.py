@@ -8,6 +8,7 @@ from dataclasses import replace
 import anyio
 from pydantic import BaseModel
 
+from clinvk.backends.base import Backend
 from clinvk.backends.failures import naming_version
 from clinvk.errors import ClinvkError, Failure
 from clinvk.executor import plan as plans
@@ -82,11 +83,23 @@ def start(
 async def _run(app: App, prepared: Prepared, live: LiveRun, locks: Sequence[int], held: ExitStack) -> BaseModel:
     with held:
         result = await app.executor.execute(prepared, live, locks, keeping(app))
-    if isinstance(result, PromptResult) and result.error is not None and result.error.code == "backend_changed":
-        installed = await version(app, prepared.plan.backend, app.installation(prepared.plan.backend))
-        result.error = naming_version(result.error, installed)
+    if isinstance(result, PromptResult) and result.error is not None and result.error.code in _OF_THE_PROGRAM:
+        result.error = await _with_program(app, prepared.plan.backend, result.error)
         app.runs.finish(result.run_id, result, sync=False)
     return result
+
+
+_OF_THE_PROGRAM = ("backend_changed", "output_unreadable")
+
+
+async def _with_program(app: App, backend: Backend, failure: Failure) -> Failure:
+    """The failure with what the installed program is: its version, or that it seems to be another one."""
+    found = app.installation(backend)
+    installed = await version(app, backend, found)
+    if installed is not None:
+        return naming_version(failure, installed)
+    hint = f"{found.path} does not tell its version: is it {backend.TITLE}? To install: {backend.INSTALL_HINT}"
+    return replace(failure, hint=hint)
 
 
 async def rerun(app: App, live: LiveRun, caller: Caller) -> PromptResult:
