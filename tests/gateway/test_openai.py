@@ -278,6 +278,7 @@ async def test_what_would_change_the_answer_is_refused(world: World, more: Any) 
         with pytest.raises(openai.BadRequestError, match="is not supported") as caught:
             await client.chat.completions.create(model="claude", messages=user("hi"), **more)
     assert caught.value.param == next(iter(more))
+    assert ("response_format" in caught.value.message) == any(word in str(more) for word in ("tool", "function"))
     assert world.calls() == []
 
 

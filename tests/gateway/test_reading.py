@@ -69,6 +69,12 @@ async def test_a_wrong_query_is_refused(world: World, path: str, told: str) -> N
     assert told in answer.json()["error"]["message"]
 
 
+async def test_hints_name_requests_and_not_tools(world: World) -> None:
+    async with gateway(world) as server:
+        answer = await server.client.get("/api/v1/runs/beef")
+    assert answer.json()["error"]["hint"] == "GET /api/v1/runs shows the runs that are kept"
+
+
 async def test_runs_are_listed_and_shown_with_their_output_by_page(world: World) -> None:
     async with gateway(world) as server:
         result = await prompted(server, "0123456789")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
@@ -15,6 +15,8 @@ from clinvk.response import PromptResult
 
 RETRY_SECS = 30  # Retry-After where nobody knows better
 OPENAI, ANTHROPIC = "/openai/", "/anthropic/"
+
+REQUESTS = {"runs(action='list')": "GET /api/v1/runs", "sessions(action='list')": "GET /api/v1/sessions"}
 
 STATUS: Mapping[ErrorCode, int] = {
     "invalid_request": 422,
@@ -93,6 +95,7 @@ def of_failure(scope: Scope, failure: Failure, status: int | None = None) -> Res
     """A failure in the shape of the API that the request's path belongs to."""
     path: str = scope["path"]
     status = status or STATUS[failure.code]
+    failure = replace(failure, hint=_in_words_of_http(failure.hint))
     body: Mapping[str, Any] = {"error": asdict(failure)}
     if path.startswith(OPENAI):
         status = openai_status(status)
@@ -103,6 +106,13 @@ def of_failure(scope: Scope, failure: Failure, status: int | None = None) -> Res
     run_id = trail_of(scope).run_id
     headers = {"X-Clinvk-Run": run_id} if run_id else {}
     return JSONResponse(body, status, headers=headers | retry_headers(status, failure))
+
+
+def _in_words_of_http(hint: str | None) -> str | None:
+    """A hint that names a tool of MCP, with the request that does the same."""
+    for tool, request in REQUESTS.items():
+        hint = hint and hint.replace(tool, request)
+    return hint
 
 
 def refused(scope: Scope, status: int, failure: Failure) -> Response:

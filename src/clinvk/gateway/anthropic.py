@@ -31,7 +31,7 @@ REFUSED: Mapping[str, Sequence[object]] = {
     "mcp_servers": ([],),
     "container": (),
 }
-WHY = "an agent CLI cannot be told so"
+HINT = "agents bring tools of their own; output_config.format asks for an answer of a given shape"
 SILENT = ("thinking", "redacted_thinking")  # blocks of earlier answers that the API itself does not show a model again
 
 
@@ -129,7 +129,7 @@ def endpoint(service: Service) -> Callable[[Request], Awaitable[ASGIApp]]:
 
 def understood(body: MessagesRequest) -> Chat:
     """The call. Raises ClinvkError for what cannot be honoured."""
-    ignored = chat.judged(body.model_extra or {}, HONOURED, REFUSED, WHY)
+    ignored = chat.judged(body.model_extra or {}, HONOURED, REFUSED, HINT)
     if body.output_config is not None:
         ignored += [f"output_config.{name}" for name in body.output_config.model_extra or ()]
     for name in ("system", "messages"):

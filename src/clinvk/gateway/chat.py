@@ -154,11 +154,11 @@ def names(app: App) -> list[tuple[str, str]]:
 
 
 def judged(
-    given: Mapping[str, Any], honoured: frozenset[str], refused: Mapping[str, Sequence[object]], why: str
+    given: Mapping[str, Any], honoured: frozenset[str], refused: Mapping[str, Sequence[object]], hint: str
 ) -> list[str]:
     """The parameters that are ignored. Raises ClinvkError(unsupported_option) for those that change what is answered.
 
-    `refused` maps their names to the values that ask for nothing.
+    `refused` maps their names to the values that ask for nothing; `hint` says what to ask for instead of tools.
     """
     ignored: list[str] = []
     for name, value in given.items():
@@ -167,7 +167,12 @@ def judged(
         if name not in refused:
             ignored.append(name)
         elif value not in refused[name]:
-            raise ClinvkError("unsupported_option", f"{name} is not supported: {why}", details={"field": name})
+            raise ClinvkError(
+                "unsupported_option",
+                f"{name} is not supported: an agent CLI cannot be told so",
+                hint=hint if "tool" in name or "function" in name else None,
+                details={"field": name},
+            )
     return ignored
 
 

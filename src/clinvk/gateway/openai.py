@@ -40,7 +40,7 @@ REFUSED: Mapping[str, Sequence[object]] = {
     "modalities": (["text"],),
     "web_search_options": (),
 }
-WHY = "an agent CLI cannot be told so"
+HINT = "agents bring tools of their own; response_format asks for an answer of a given shape"
 _UNFIT = re.compile(r"[^ -~]")  # for a header
 
 
@@ -151,7 +151,7 @@ def endpoint(service: Service) -> Callable[[Request], Awaitable[ASGIApp]]:
 
 def understood(body: ChatCompletionRequest) -> Chat:
     """The call. Raises ClinvkError for what cannot be honoured."""
-    ignored = chat.judged(body.model_extra or {}, HONOURED, REFUSED, WHY)
+    ignored = chat.judged(body.model_extra or {}, HONOURED, REFUSED, HINT)
     for name in ("messages", "response_format", "stream_options"):
         ignored += dict.fromkeys(chat.unread(getattr(body, name), name))
     system = [_text(message, n) for n, message in enumerate(body.messages) if message.role in ("system", "developer")]
