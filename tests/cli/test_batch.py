@@ -95,6 +95,13 @@ def test_an_output_dir_that_cannot_be_made_is_told_before_anything_runs(world: W
     assert "output_dir" in done.stderr
 
 
+def test_answers_of_a_run_in_the_background_are_not_promised_to_a_folder(world: World) -> None:
+    done = run(world, "parallel", "--background", "-f", "-", stdin='{"output_dir": "out", "tasks": [{"prompt": "a"}]}')
+    assert (done.returncode, done.stdout, world.calls()) == (1, "", [])
+    assert "leave out --background or output_dir" in done.stderr
+    assert not (world.workdir / "out").exists()
+
+
 def test_chain_feeds_answers_on(world: World) -> None:
     steps = [{"name": "plan", "prompt": "one"}, {"backend": "codex", "prompt": "[{{previous}}|{{steps.plan}}]"}]
     done = run(world, "chain", "-f", "-", stdin=json.dumps(steps))

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from clinvk.cli import asking, driving, exits, outputs, parts, results, terminal
+from clinvk.cli import asking, driving, exits, outputs, parts, results, sources, terminal
 from clinvk.cli.call import Call
 from clinvk.cli.parts import Parts
 from clinvk.cli.progress import Row
@@ -19,6 +19,11 @@ Operation = Callable[[App, Caller], Awaitable[Parts | DryRunsResult]]
 
 def carry_out(call: Call, loaded: Loaded, rows: Sequence[Row], operation: Operation, folder: str | None = None) -> int:
     """Do it and show it; the exit code. Full answers are written to `folder` as well, if one is given."""
+    if folder is not None and call.args.background:
+        raise sources.confused(
+            "output_dir: nobody would be there to write the answers of a run in the background",
+            "leave out --background or output_dir; clinvk runs show has the answers of such a run",
+        )
     into = None if folder is None else outputs.made(driving.working_directory() / Path(folder).expanduser())
 
     async def saved(app: App, caller: Caller) -> Parts:

@@ -42,7 +42,7 @@ class TaskFile:
         return ClinvkError(
             "invalid_request",
             f"{where}: {message}",
-            hint="correct it there; docs/cli.md shows a file of each kind",
+            hint="correct it there; the help of parallel and of chain shows a file",
             details={"file": self.name, "lines": known},
         )
 
