@@ -171,6 +171,13 @@ unified_flags:
     ]
 
 
+def test_a_backend_that_is_switched_off_is_told_with_where_that_was_done() -> None:
+    done = clinvk("-b", "claude", "hello")
+    assert done.returncode == 2
+    said = "set backends.claude.enabled to true; it is false by environment variable CLINVK_BACKENDS__CLAUDE__ENABLED"
+    assert said in done.stderr
+
+
 def test_an_option_that_a_run_refuses_is_told_with_where_it_was_set() -> None:
     env = environment(**NO_AGENTS, CLINVK_UNIFIED_FLAGS__MAX_TURNS="5")
     assert "max_turns comes from unified_flags.max_turns (environment variable CLINVK_UNIFIED_FLAGS__MAX_TURNS)" in (

@@ -60,7 +60,7 @@ async def test_a_backend_that_is_switched_off_or_not_there_says_what_to_do(world
     async with world.app(backends__codex__enabled=False) as app:
         infos = await by_name(app)
     assert (infos["codex"].available, infos["codex"].enabled) == (False, False)
-    assert "enabled: true" in (infos["codex"].hint or "")
+    assert "set backends.codex.enabled to true" in (infos["codex"].hint or "")
     assert (infos["gemini"].available, infos["gemini"].version) == (False, None)
     assert "install" in (infos["gemini"].hint or "")
 

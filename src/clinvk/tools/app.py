@@ -46,10 +46,11 @@ class App:
         """Where the backend is. Raises ClinvkError(backend_unavailable) when it is disabled or not installed."""
         settings = self.config.backend(backend.NAME)
         if not settings.enabled:
+            key = f"backends.{backend.NAME}.enabled"
             raise ClinvkError(
                 "backend_unavailable",
                 f"backend {backend.NAME!r} is switched off",
-                hint=f"set backends.{backend.NAME}.enabled: true in {self.loaded.path}",
+                hint=f"set {key} to true; it is false by {self.loaded.sources.get(key, self.loaded.path)}",
                 backend=backend.NAME,
             )
         found = self._found.get(backend.NAME)
