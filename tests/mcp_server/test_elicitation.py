@@ -322,8 +322,8 @@ async def test_no_settings_and_no_hooks_answer_for_the_person(world: World, sand
     }
     person = Person(NO)
     made = WriteFile(str(world.workdir / "written.txt"), "x")
-    calls = [Shell("touch made.txt"), made] if sandbox != "workspace" else [made]
-    script = Script(queue=[Answer("Let me.", calls=tuple(calls)), Answer("Done.")])
+    calls = (made,) if sandbox == "workspace" else (Shell("touch made.txt"), made)
+    script = Script(queue=[Answer("Let me.", calls=calls), Answer("Done.")])
     with standing_in(script) as model, anyio.fail_after(DEADLINE):
         env = real_claude(world, model.url)
         for folder in (world.root / "user", world.workdir):
