@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import anyio
 import pytest
 
+from clinvk.executor.proctree import children
 from clinvk.request import CancelRequest, RunsRequest, SessionsRequest
 from clinvk.response import ChainResult, CompareResult, ParallelResult, PromptResult, RunsResult
 from clinvk.tools import runs, sessions
@@ -256,6 +258,58 @@ async def test_a_chain_survives_its_heir_too(world: World) -> None:
         "echo: three got answer of two",
     ]
     assert found.result.status == "completed"
+
+
+def is_keeper_of(pid: int, run_id: str) -> bool:
+    """Whether a process is a keeper that was handed the lock of a run."""
+    try:
+        if b"keeper.py" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return False  # a copy of its parent, with all that is open there
+        return any(str(fd.readlink()).endswith(f"{run_id}/run.lock") for fd in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return False
+
+
+async def test_a_chain_goes_on_when_its_keeper_and_then_its_server_were_killed(world: World) -> None:
+    prompt, up, go = held(world, "one")
+    steps = [{"prompt": text, "backend": "claude"} for text in (prompt, "two got {{previous}}")]
+    async with serving(world) as server:
+        running = await server.running("chain", steps=steps)
+        world.processes.watch_agent(await up.reached())
+        os.kill(server.keeper, signal.SIGKILL)
+        with anyio.fail_after(PATIENCE_SECS):
+            while not any(
+                pid != server.keeper and is_keeper_of(pid, running["run_id"]) for pid in children(server.process.pid)
+            ):
+                await anyio.lowlevel.checkpoint()
+        await server.kill()
+        await go.release()
+        async with world.app() as app:
+            found = await waited(app, world, running["run_id"])
+        await all_ended(world)
+    assert isinstance(found.result, ChainResult)
+    assert [result.output for result in found.result.results] == ["answer of one", "echo: two got answer of one"]
+
+
+async def test_a_chain_that_nobody_drives_any_more_ends_with_the_step_that_went_on(world: World) -> None:
+    prompt, up, go = held(world, "one")
+    steps = [{"prompt": text, "backend": "claude"} for text in (prompt, "two got {{previous}}")]
+    async with serving(world) as server:
+        running = await server.running("chain", steps=steps)
+        world.processes.watch_agent(await up.reached())
+        for pid in (server.process.pid, server.keeper):  # stopped first, so that neither can make up for the other
+            os.kill(pid, signal.SIGSTOP)
+        os.kill(server.keeper, signal.SIGKILL)
+        await server.kill()
+        async with world.app() as app:
+            looked = await runs.runs(app, RunsRequest(action="status", run_id=running["run_id"]), world.caller())
+            await go.release()
+            found = await waited(app, world, running["run_id"])
+        await all_ended(world)
+    assert isinstance(looked.result, ChainResult)
+    assert isinstance(found.result, ChainResult)
+    assert (looked.result.status, [step.status for step in looked.result.results]) == ("running", ["running"])
+    assert (found.result.status, [step.output for step in found.result.results]) == ("interrupted", ["answer of one"])
 
 
 async def test_tasks_that_were_queued_when_the_server_was_killed_are_run(world: World) -> None:

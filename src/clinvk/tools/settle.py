@@ -38,7 +38,7 @@ def settled(app: App, run_id: str, *, abandoned: bool = False) -> RunState:
     state = app.runs.state(run_id)
     if state.status != "unsettled":
         return state
-    if not abandoned and _is_awaited(app, state.record):
+    if not abandoned and (_is_awaited(app, state.record) or _goes_on(app, state.record)):
         return state.model_copy(update={"status": "running"})
     with app.runs.owned(run_id) as lock:
         if lock is None or app.runs.result(run_id) is not None:
@@ -48,6 +48,11 @@ def settled(app: App, run_id: str, *, abandoned: bool = False) -> RunState:
     if state.status == "unsettled":  # it could not be saved, and is worked out again at the next look
         return state.model_copy(update={"status": result.status, "result": result.model_dump(mode="json")})
     return state
+
+
+def _goes_on(app: App, record: RunRecord) -> bool:
+    """Whether a part still runs, though nobody drives the whole any more: its result belongs to that of the whole."""
+    return any(settled(app, child, abandoned=True).status == "running" for child in app.runs.children(record.id))
 
 
 def _is_awaited(app: App, record: RunRecord) -> bool:
