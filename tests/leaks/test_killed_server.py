@@ -291,7 +291,10 @@ async def test_a_chain_goes_on_when_its_keeper_and_then_its_server_were_killed(w
     assert [result.output for result in found.result.results] == ["answer of one", "echo: two got answer of one"]
 
 
-async def test_a_chain_that_nobody_drives_any_more_ends_with_the_step_that_went_on(world: World) -> None:
+@pytest.mark.parametrize("cancelled", [False, True], ids=["goes on", "cancelled"])
+async def test_a_chain_that_nobody_drives_any_more_ends_with_the_step_that_went_on(
+    world: World, cancelled: bool
+) -> None:
     prompt, up, go = held(world, "one")
     steps = [{"prompt": text, "backend": "claude"} for text in (prompt, "two got {{previous}}")]
     async with serving(world) as server:
@@ -303,13 +306,18 @@ async def test_a_chain_that_nobody_drives_any_more_ends_with_the_step_that_went_
         await server.kill()
         async with world.app() as app:
             looked = await runs.runs(app, RunsRequest(action="status", run_id=running["run_id"]), world.caller())
-            await go.release()
+            if cancelled:
+                with anyio.fail_after(PATIENCE_SECS):
+                    await runs.cancel(app, CancelRequest(run_id=running["run_id"]))
+            else:
+                await go.release()
             found = await waited(app, world, running["run_id"])
         await all_ended(world)
     assert isinstance(looked.result, ChainResult)
     assert isinstance(found.result, ChainResult)
     assert (looked.result.status, [step.status for step in looked.result.results]) == ("running", ["running"])
-    assert (found.result.status, [step.output for step in found.result.results]) == ("interrupted", ["answer of one"])
+    ended = ("cancelled", "") if cancelled else ("interrupted", "answer of one")
+    assert [(found.result.status, step.output) for step in found.result.results] == [ended]
 
 
 async def test_tasks_that_were_queued_when_the_server_was_killed_are_run(world: World) -> None:
