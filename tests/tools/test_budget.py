@@ -42,3 +42,15 @@ async def test_prompts_are_refused_when_the_days_budget_is_used_up(world: World)
     assert failure.code == "budget_exceeded"
     assert failure.details == {"spent_usd": 1.0 + first.cost_usd, "budget_usd": 0.001}
     assert len(world.calls()) == 1
+
+
+def test_costs_that_cannot_be_read_refuse_a_budget_with_a_clear_error(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.add("a", 0.25)
+    (log,) = (tmp_path / "costs").iterdir()
+    log.unlink()
+    log.mkdir()
+    with pytest.raises(ClinvkError) as refused:
+        ledger.check(1.0)
+    assert str(log) in refused.value.failure.message
+    ledger.check(None)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from clinvk.errors import ClinvkError
-from clinvk.files import private, private_folder, writing
+from clinvk.files import private, private_folder, reading, writing
 
 
 class Ledger:
@@ -25,10 +25,12 @@ class Ledger:
 
     def spent(self) -> float:
         """US dollars reported today."""
-        try:
-            lines = self._today().read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            return 0.0
+        path = self._today()
+        with reading(path):
+            try:
+                lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            except FileNotFoundError:
+                return 0.0
         costs: dict[str, float] = {}
         for line in lines:
             run_id, _, cost = line.partition(" ")
