@@ -195,6 +195,8 @@ async def test_a_read_only_home_is_read(small: World) -> None:
             output = await runs.runs(app, RunsRequest(action="output", run_id=unread.run_id), small.caller())
             found = await sessions.sessions(app, SessionsRequest(action="search", query="there"))
             turns = await sessions.sessions(app, SessionsRequest(action="show", session_id=result.session_id))
+            with pytest.raises(ClinvkError, match="Read-only"):
+                app.runs.delete(unread.run_id)
     finally:
         await remount(small.home)
     assert {run.run_id: run.status for run in listed.runs or ()} == {

@@ -191,6 +191,30 @@ def test_a_run_that_cannot_be_recorded_leaves_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "runs").read_bytes() == b""
 
 
+def test_a_run_that_another_process_is_removing_never_looks_damaged(store: RunStore) -> None:
+    damaged: list[str] = []
+
+    def look() -> None:
+        while not done.is_set():
+            for run_id in store.ids():
+                try:
+                    store.record(run_id)
+                except ClinvkError as error:
+                    if store.path(run_id).exists():
+                        damaged.append(error.failure.message)
+
+    done = threading.Event()
+    looking = threading.Thread(target=look)
+    looking.start()
+    for number in range(300):
+        os.close(store.create(record(f"run{number}")))
+        store.delete(f"run{number}")
+    done.set()
+    looking.join()
+    assert damaged == []
+    assert list(store.folder.iterdir()) == []
+
+
 def test_a_record_of_a_later_version_is_read_all_the_same(store: RunStore) -> None:
     os.close(store.create(record()))
     path = store.path("abcd1234") / "request.json"

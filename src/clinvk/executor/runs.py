@@ -274,9 +274,12 @@ class RunStore:
                     shutil.rmtree(entry.path, ignore_errors=True)
 
     def delete(self, run_id: str) -> None:
-        """Remove a run and all that belongs to it."""
+        """Remove a run and all that belongs to it; the folder goes as a whole, so that none looks damaged meanwhile."""
+        gone = self.path(f".{run_id}.removed")
+        with writing(self.path(run_id)), suppress(FileNotFoundError):  # another process was first
+            self.path(run_id).rename(gone)
         self._finished.pop(run_id, None)
-        shutil.rmtree(self.path(run_id), ignore_errors=True)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _is_there(path: str) -> bool:
