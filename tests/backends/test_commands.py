@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -408,6 +409,26 @@ def test_gemini_takes_no_variables_from_a_projects_env_files(
     users = replace(installation, settings=tmp_path / ".gemini")
     assert "ABOVE" not in command("gemini", turn(sandbox="workspace"), users).blanked
     assert command("gemini", turn(), installation).blanked == ()
+
+
+@pytest.mark.parametrize("name", [".env", ".gemini/.env", ".gemini/settings.json"])
+def test_gemini_confines_no_project_with_files_too_long_to_look_through(
+    name: str, turn: Make, installation: Installation
+) -> None:
+    path = turn().workdir / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    os.truncate(path, 1 << 40)
+    with pytest.raises(ClinvkError) as caught:
+        command("gemini", turn(sandbox="read-only"), installation)
+    assert str(path) in (caught.value.failure.hint or "")
+
+
+def test_a_pipe_where_gemini_looks_for_files_is_not_waited_on(turn: Make, installation: Installation) -> None:
+    (turn().workdir / ".gemini").mkdir()
+    for name in (".env", ".gemini/settings.json"):
+        os.mkfifo(turn().workdir / name)
+    assert command("gemini", turn(sandbox="read-only"), installation).blanked == ()
 
 
 def test_gemini_has_a_temporary_folder_of_its_own(turn: Make, installation: Installation) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clinvk.backends.lines import list_of, object_of
+from clinvk.backends.values import present
 
 # All that a project may set in a confined run. Nothing here starts a program, writes a file (Gemini CLI writes settings
 # with old names anew) or widens the workspace. MCP servers are named and never started, see `gemini.CONFINED`.
@@ -77,29 +78,32 @@ FROM_PROJECT = frozenset(
     }
 )
 
+MAX_BYTES = 1 << 20  # of a file that is looked through
+
 _COMMENT = re.compile(r'("(?:\\.|[^"\\])*")|//[^\r\n]*|/\*.*?\*/', re.DOTALL)
 _ASSIGNED = re.compile(r"(?:^|(?<=[\n\r\u2028\u2029]))[\s\ufeff]*(?:export[\s\ufeff]+)?([\w.-]+)[\s\ufeff]*[=:]")
 
 
 def objection(workdir: Path, user_settings: Path | None) -> str:
-    """Why a run in `workdir` cannot be confined because of its settings.json, "" when it can."""
-    folder = workdir / ".gemini"
-    if user_settings is not None and folder.resolve() == user_settings.resolve():
-        return ""  # the user's own settings are no project's
-    path = folder / "settings.json"
+    """Why a run in `workdir` cannot be confined because of the files there, "" when it can."""
+    settings = workdir / ".gemini" / "settings.json"
+    own = user_settings is not None and settings.parent.resolve() == user_settings.resolve()
+    looked = [*_env_files(workdir, user_settings), *([settings] if present(settings) and not own else [])]
+    for path in looked:
+        if path.stat().st_size > MAX_BYTES:
+            return f"{path} is too long to be looked through"
+    return _beyond_harmless(settings) if settings in looked else ""
+
+
+def _beyond_harmless(path: Path) -> str:
     try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        return ""
+        settings = _parsed(path.read_bytes())
     except OSError as error:
         return f"{path} cannot be read: {error.strerror}"
-    settings = _parsed(raw)
     if settings is None:
         return f"{path} is no JSON object; correct it"
-    for key in _leaves(settings):
-        if not _is_harmless(key):
-            return f"{path} holds {key}, which no policy bounds; remove it, or use another backend"
-    return ""
+    more = next((key for key in _leaves(settings) if not _is_harmless(key)), None)
+    return f"{path} holds {more}, which no policy bounds; remove it, or use another backend" if more else ""
 
 
 def widened(user_settings: Path | None) -> str:
@@ -118,19 +122,24 @@ def widened(user_settings: Path | None) -> str:
 
 def variables(workdir: Path, user_settings: Path | None) -> tuple[str, ...]:
     """The variables that `.env` files of the workdir and of the folders above it would set, the user's own excepted."""
-    home = user_settings.parent.resolve() if user_settings is not None else None
     names: dict[str, None] = {}
+    for path in _env_files(workdir, user_settings):
+        try:
+            text = path.read_bytes().decode("utf-8", "replace")
+        except OSError:
+            continue
+        names.update(dict.fromkeys(_ASSIGNED.findall(text)))
+    return tuple(name for name in names if name not in FROM_PROJECT)
+
+
+def _env_files(workdir: Path, user_settings: Path | None) -> Iterator[Path]:
+    """Where Gemini CLI looks for variables, up to the user's home; what is no file could be read for ever."""
+    home = user_settings.parent.resolve() if user_settings is not None else None
     real = workdir.resolve()
     for folder in (real, *real.parents):
         if folder == home:
-            break
-        for file in (folder / ".gemini" / ".env", folder / ".env"):
-            try:
-                text = file.read_bytes().decode("utf-8", "replace")
-            except OSError:
-                continue
-            names.update(dict.fromkeys(_ASSIGNED.findall(text)))
-    return tuple(name for name in names if name not in FROM_PROJECT)
+            return
+        yield from filter(present, (folder / ".gemini" / ".env", folder / ".env"))
 
 
 def _parsed(raw: bytes) -> dict[str, Any] | None:
