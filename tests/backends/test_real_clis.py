@@ -149,6 +149,19 @@ def test_workspace_changes_the_workdir_and_nothing_else(
 
 
 @pytest.mark.parametrize("name", CLIS)
+def test_workspace_lets_nothing_be_prepared_for_a_later_run(name: str, turn: Make, run: Callable[..., Ran]) -> None:
+    """Hooks and settings are files of the workdir, but what stands in them is run without limits."""
+    work = turn().workdir
+    subprocess.run(["git", "init", "--quiet", "--template=", str(work)], check=True)
+    own = {"claude": ".claude/settings.json", "codex": ".codex/config.toml", "gemini": ".gemini/settings.json"}[name]
+    before = files(work)
+    attempts = [WriteFile(str(work / path), "x") for path in (".git/hooks/pre-commit", own, "sub.git", ".github/a.yml")]
+    ran = run(name, turn(model=MODELS[name], sandbox="workspace"), *asking_for(*attempts))
+    assert ran.outcome.failure is None
+    assert files(work) - before == {"sub.git", "a.yml"}
+
+
+@pytest.mark.parametrize("name", CLIS)
 def test_full_has_no_limits(
     name: str, turn: Make, run: Callable[..., Ran], attempts: list[Answer], outside: Path
 ) -> None:

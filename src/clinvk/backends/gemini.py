@@ -49,7 +49,8 @@ CAPABILITIES = Capabilities(
         "sandbox_mode=read-only": "a policy that leaves only reading and searching; no MCP servers or "
         "extensions; a project's .env file sets nothing but a key and a Google Cloud project, a settings.json "
         "with more than harmless settings is refused; your own hooks still run",
-        "sandbox_mode=workspace": "as read-only, with file edits in the workdir",
+        "sandbox_mode=workspace": "as read-only, with file edits in the workdir, but not in .git, .gemini, .claude and "
+        ".codex",
         "sandbox_mode=full": "yolo",
         "approval_mode=auto": "file edits are approved (auto_edit)",
         "approval_mode=none": "nothing is approved; settings still allow what they name",
@@ -82,6 +83,9 @@ READ_TOOLS = (
     "complete_task",
 )
 EDIT_TOOLS = ("write_file", "replace")
+# What stands there is run or obeyed later, outside of any limit. Gemini CLI leaves out rules with a quantifier behind a
+# group that holds another.
+GUARDED = r'"file_path":"(?:|[^"]*/)\.(?:git|gemini|claude|codex)[/"]'
 BOUNDED = ("read-only", "workspace")
 CONFINED = ("--extensions=none", "--allowed-mcp-server-names=clinvk-allows-none")
 SYSTEM_POLICIES = Path(
@@ -204,6 +208,7 @@ def _policy(turn: Turn, files: dict[Path, bytes], edits: tuple[str, ...]) -> str
         rules += [
             _rule(list(edits), "allow", 700, pattern=rf'"file_path":"(?:{inside}/|[^/~\\])'),
             _rule(list(edits), "deny", 800, "clinvk: no .. in paths", pattern=r'"file_path":"[^"]*\.\.'),
+            _rule(list(edits), "deny", 800, "clinvk: no hooks or settings", pattern=GUARDED),
         ]
     files[path] = "\n".join(rules).encode()
     return bound("--admin-policy", str(path))
