@@ -13,6 +13,7 @@ import pytest
 from clinvk.config.cascade import Loaded
 from clinvk.errors import ClinvkError
 from clinvk.gateway import bodylimit
+from clinvk.gateway.drain import Drain
 from clinvk.gateway.serving import serve
 from clinvk.web import keys
 from fakes import agent
@@ -205,7 +206,7 @@ async def test_a_client_that_leaves_within_its_body_is_no_bug(world: World, capl
     assert (json.loads(line)["outcome"], json.loads(line)["status"]) == ("left", 499)
 
 
-async def test_a_body_that_never_ends_is_given_up() -> None:
+async def test_a_body_that_never_ends_is_given_up(world: World) -> None:
     sent: list[Any] = []
 
     async def app(_scope: Any, receive: Any, _send: Any) -> None:
@@ -220,7 +221,8 @@ async def test_a_body_that_never_ends_is_given_up() -> None:
 
     scope: Any = {"type": "http", "method": "POST", "path": "/api/v1/prompt", "headers": []}
     with anyio.fail_after(20):
-        await bodylimit.BodyLimit(app, 1000, body_secs=0.01)(scope, receive, send)
+        async with world.app() as clinvk:
+            await bodylimit.BodyLimit(app, 1000, Drain(clinvk), body_secs=0.01)(scope, receive, send)
     assert sent[0]["status"] == 408
 
 

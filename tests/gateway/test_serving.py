@@ -51,6 +51,20 @@ async def test_who_waits_when_the_server_stops_still_gets_what_there_is(world: W
     assert (answer["status"], answer["partial"], answer["output"]) == ("cancelled", True, "so far")
 
 
+async def test_a_body_that_still_arrives_when_the_server_stops_is_not_waited_for(world: World) -> None:
+    with anyio.fail_after(DEADLINE):
+        async with gateway(world) as server:
+            host, _, port = server.url.removeprefix("http://").partition(":")
+            async with await anyio.connect_tcp(host, int(port)) as stream:
+                head = b"POST /api/v1/prompt HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n"
+                await stream.send(head + b"Expect: 100-continue\r\n\r\n")
+                assert b"100 Continue" in await stream.receive()  # it is waited for now
+                server.drain.close()
+                told = await stream.receive()
+    assert told.startswith(b"HTTP/1.1 429 ")
+    assert b"retry-after: " in told
+
+
 async def test_streams_are_told_and_handed_out_runs_go_on(world: World) -> None:
     gate, here = world.fifo("gate"), world.fifo("here")
     handed = agent.prompt({"say": "x"}, {"wait": str(gate)}, {"say": "y"})

@@ -101,7 +101,7 @@ def build(
             )
 
     templates: dict[object, str] = {route.endpoint: route.path for route in every if isinstance(route, Route)}
-    guarded = Traced(_guarded(inner, config, keyring, addresses), templates)
+    guarded = Traced(_guarded(inner, config, keyring, addresses, drain), templates)
     return telemetry.Telemetry(guarded, templates, [telemetry.log, audited, *watchers])
 
 
@@ -133,8 +133,8 @@ def routes(service: Service) -> list[BaseRoute]:
     ]
 
 
-def _guarded(inner: ASGIApp, config: ServerConfig, keyring: Keyring, addresses: Addresses) -> ASGIApp:
-    app: ASGIApp = BodyLimit(inner, config.max_request_body_bytes)
+def _guarded(inner: ASGIApp, config: ServerConfig, keyring: Keyring, addresses: Addresses, drain: Drain) -> ASGIApp:
+    app: ASGIApp = BodyLimit(inner, config.max_request_body_bytes, drain)
     buckets = Buckets(config) if config.rate_limit_enabled else None
     if buckets is not None:
         app = RateLimit(app, buckets, lambda scope: f"key {scope[OWNER]}" if OWNER in scope else None)

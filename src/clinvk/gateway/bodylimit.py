@@ -5,6 +5,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clinvk.errors import Failure
 from clinvk.gateway import answers
+from clinvk.gateway.drain import SHUTTING_DOWN, Drain
 
 BODY_SECS = 60.0  # for the whole body: a client that sends a byte now and then must not hold a connection for ever
 
@@ -19,11 +20,15 @@ class Refused(Exception):  # noqa: N818 - it is an answer
 
 
 class BodyLimit:
-    """ASGI: answers 413 to a body over the limit, whatever its Content-Length says, and 408 to one that never ends."""
+    """ASGI: answers 413 to a body over the limit, whatever its Content-Length says, and 408 to one that never ends.
 
-    def __init__(self, app: ASGIApp, most_bytes: int, body_secs: float = BODY_SECS) -> None:
+    Once the server was told to stop it waits for no body any more.
+    """
+
+    def __init__(self, app: ASGIApp, most_bytes: int, drain: Drain, body_secs: float = BODY_SECS) -> None:
         self._app = app
         self._most = most_bytes
+        self._drain = drain
         self._body_secs = body_secs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,12 +60,14 @@ class BodyLimit:
             nonlocal seen, complete
             if complete:  # what follows is the client leaving, for which there is no deadline
                 return await receive()
-            try:
-                with anyio.fail_after(deadline - anyio.current_time()):
-                    message = await receive()
-            except TimeoutError:
+            message: Message | None = None
+            with anyio.CancelScope(deadline=deadline) as waiting, self._drain.interrupting(waiting):
+                message = await receive()
+            if message is None:
+                if self._drain.closing.is_set():
+                    raise Refused(answers.STATUS[SHUTTING_DOWN.code], SHUTTING_DOWN)
                 failure = Failure(code="timeout", message=f"the body did not arrive within {self._body_secs:g} s")
-                raise Refused(408, failure) from None
+                raise Refused(408, failure)
             seen += len(message.get("body", b""))
             complete = not message.get("more_body", False)
             if seen > self._most:

@@ -1,5 +1,8 @@
 """Stopping: from then on there is no new work, and who listens is told."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 import anyio
 
 from clinvk.errors import ClinvkError, Failure
@@ -16,6 +19,16 @@ class Drain:
     def __init__(self, app: App) -> None:
         self._app = app
         self.closing = anyio.Event()
+        self._waits: set[anyio.CancelScope] = set()
+
+    @contextmanager
+    def interrupting(self, wait: anyio.CancelScope) -> Generator[None]:
+        """Cancel a wait when the server is told to stop while it lasts."""
+        self._waits.add(wait)
+        try:
+            yield
+        finally:
+            self._waits.discard(wait)
 
     def check(self) -> None:
         """Raises ClinvkError(overloaded) once the server was told to stop."""
@@ -28,6 +41,8 @@ class Drain:
         Runs whose id was handed out go on, without this process.
         """
         self.closing.set()
+        for wait in self._waits:
+            wait.cancel()
         for live in tuple(self._app.executor.live.values()):
             if not live.handed:
                 live.cancel()
