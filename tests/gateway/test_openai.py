@@ -254,11 +254,12 @@ async def test_a_failure_after_the_first_words_is_an_error_in_the_stream(world: 
     assert texts == ["", "half"]
 
 
-async def test_the_sdk_does_not_repeat_what_would_fail_again(world: World) -> None:
+@pytest.mark.parametrize("code", ["backend_error", "timeout", "stalled", "interrupted"])
+async def test_the_sdk_does_not_repeat_what_would_fail_or_cost_again(world: World, code: str) -> None:
     async with sdk(world) as (client, server):
         patient = client.with_options(max_retries=2)
         with pytest.raises(openai.InternalServerError):
-            await patient.chat.completions.create(model="offline", messages=user("offline:fail=backend_error"))
+            await patient.chat.completions.create(model="offline", messages=user(f"offline:fail={code}"))
         listed = (await server.client.get("/api/v1/runs")).json()
     assert listed["total"] == 1
 

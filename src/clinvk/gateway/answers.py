@@ -13,6 +13,9 @@ from clinvk.gateway.calls import Planned, Result
 from clinvk.gateway.service import trail_of
 from clinvk.response import PromptResult
 
+# What the SDKs may repeat of their own accord. A run that timed out may succeed the next time, but has cost its time
+# and tokens: that is for a person to decide.
+UNSPENT: frozenset[ErrorCode] = frozenset({"rate_limited", "overloaded", "session_busy"})
 RETRY_SECS = 30  # Retry-After where nobody knows better
 OPENAI, ANTHROPIC = "/openai/", "/anthropic/"
 
@@ -122,7 +125,7 @@ def refused(scope: Scope, status: int, failure: Failure) -> Response:
 
 def retry_headers(status: int, failure: Failure) -> dict[str, str]:
     """Whether and when to try again. The SDKs would repeat 409, 429 and 5xx, whatever they cost, if not told."""
-    headers = {"X-Should-Retry": "true" if failure.retryable else "false"}
+    headers = {"X-Should-Retry": "true" if failure.retryable and failure.code in UNSPENT else "false"}
     if status in (429, 529) or (status == 503 and failure.retryable):
         headers["Retry-After"] = str(max(1, math.ceil(failure.retry_after_secs or RETRY_SECS)))
     if status == 401:
