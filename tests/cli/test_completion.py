@@ -94,6 +94,9 @@ def test_verbs_flags_backends_and_ids_are_completed(
     assert offered(f"clinvk resume {result['session_id'][:4]}") == [result["session_id"]]
     assert offered(f"clinvk sessions show {result['session_id'][:4]}") == [result["session_id"]]
     assert offered(f"clinvk runs wait {result['run_id'][:4]}") == [result["run_id"]]
+    assert offered("clinvk runs list --status unr") == ["unread"]
+    assert offered("clinvk sessions list --status ru") == ["running"]
+    assert offered("clinvk config get limits.max_d") == ["limits.max_depth"]
 
 
 def test_completing_changes_nothing(world: World) -> None:

@@ -57,13 +57,15 @@ def _equip(parser: argparse.ArgumentParser) -> None:
 
 
 def _completer(verb: str, action: argparse.Action) -> "Callable[..., Any] | None":
-    if action.dest in ("id", "ids", "words"):
+    if action.dest in ("id", "ids", "words", "key", "name"):
         return _of_words().get(verb, _nothing)
+    if action.dest == "status":
+        return _run_states if verb == "runs" else _session_states
     return _of_flags().get(next((flag for flag in action.option_strings if flag.startswith("--")), ""))
 
 
 def _of_words() -> "dict[str, Callable[..., Any]]":
-    return {"sessions": _sessions, "resume": _sessions, "runs": _runs}
+    return {"sessions": _sessions, "resume": _sessions, "runs": _runs, "config": _keys, "keys": _owners}
 
 
 def _of_flags() -> "dict[str, Callable[..., Any]]":
@@ -74,6 +76,7 @@ def _of_flags() -> "dict[str, Callable[..., Any]]":
         "--model": _models,
         "--workdir": _folders,
         "--output-dir": _folders,
+        "--tag": _nothing,
     }
 
 
@@ -100,6 +103,30 @@ def _models(parsed_args: argparse.Namespace, **_: object) -> list[str]:
         return [f"{name}={model}" for name, backend in BACKENDS.items() for model in backend.MODELS]
     chosen = getattr(parsed_args, "backend", None)
     return [model for name, backend in BACKENDS.items() if chosen in (None, name) for model in backend.MODELS]
+
+
+def _session_states(**_: object) -> list[str]:
+    return ["idle", "active", "failed", "running"]
+
+
+def _run_states(**_: object) -> list[str]:
+    return ["completed", "failed", "cancelled", "running", "interrupted", "unread"]
+
+
+def _keys(**_: object) -> list[str]:
+    from clinvk.backends.registry import BACKENDS
+    from clinvk.config import keys
+
+    return [".".join(key) for key in keys.leaves(keys.tree(BACKENDS))]
+
+
+def _owners(**_: object) -> list[str]:
+    import os
+
+    from clinvk.config.cascade import home_directory
+    from clinvk.web.keys import listed
+
+    return [key.name for key in listed(home_directory(os.environ))]
 
 
 def _sessions(**_: object) -> dict[str, str]:
