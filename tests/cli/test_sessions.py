@@ -166,6 +166,9 @@ def test_an_empty_home_has_nothing_to_list(world: World, words: tuple[str, ...])
         (("sessions", "show"), "ID"),
         (("-b", "claude", "sessions", "show", "x"), "sessions show takes no -b"),
         (("runs", "list", "--limit", "0"), "limit"),
+        (("sessions", "clean", "--older-than", "nan"), "nan is no number from 0 to 36,500"),
+        (("sessions", "clean", "--older-than", "-1"), "-1 is no number"),
+        (("runs", "wait", "x", "--timeout", "inf"), "inf is no number"),
         (("runs", "list", "--status", "odd"), "odd"),
     ],
 )

@@ -24,12 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backend",
         "--backends",
         action="append",
+        type=options.given,
         metavar="NAMES",
         help="with commas, or repeated (default: all)",
     )
     parser.add_argument("-m", "--model", action="append", metavar="BACKEND=MODEL", help="model of one; repeatable")
-    parser.add_argument("-w", "--workdir", metavar="DIR", help="folder to work in (default: here)")
-    parser.add_argument("--judge", metavar="BACKEND", help="let this one judge the answers")
+    parser.add_argument("-w", "--workdir", type=options.given, metavar="DIR", help="folder to work in (default: here)")
+    parser.add_argument("--judge", type=options.given, metavar="BACKEND", help="let this one judge the answers")
     parser.add_argument("--sequential", action="store_true", help="one after another instead of all at once")
     parser.add_argument("--stdin", action="store_true", help="put standard input after PROMPT")
     parser.add_argument("--dry-run", action="store_true", help="show the commands that would run; run nothing")

@@ -51,11 +51,20 @@ class Actions:
         return parser
 
 
+def given(text: str) -> str:
+    """A value that is there, for argparse: a variable of a script that is not set must not mean the default."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the value is empty; leave the flag out for the default")
+    return text
+
+
 def where(parser: argparse.ArgumentParser) -> None:
     """Which backend, model and folder."""
-    parser.add_argument("-b", "--backend", help="agent CLI to use (default: default_backend, else the first installed)")
-    parser.add_argument("-m", "--model", help="its model (default: the backend's)")
-    parser.add_argument("-w", "--workdir", metavar="DIR", help="folder to work in (default: here)")
+    parser.add_argument(
+        "-b", "--backend", type=given, help="agent CLI to use (default: default_backend, else the first installed)"
+    )
+    parser.add_argument("-m", "--model", type=given, help="its model (default: the backend's)")
+    parser.add_argument("-w", "--workdir", type=given, metavar="DIR", help="folder to work in (default: here)")
 
 
 def how(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +96,23 @@ def limits(parser: argparse.ArgumentParser) -> None:
     )
     timeout(parser)
     parser.add_argument("--max-turns", type=int, metavar="N", help="most turns of the agent")
+
+
+def days(text: str) -> float:
+    """A number of days, for argparse: no more than the configuration takes."""
+    return _amount(text, 36_500)
+
+
+def seconds(text: str) -> float:
+    """A number of seconds, for argparse: a week at most."""
+    return _amount(text, 7 * 86_400)
+
+
+def _amount(text: str, most: int) -> float:
+    value = float(text)
+    if not 0 <= value <= most:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 0 to {most:,}")
+    return value
 
 
 def timeout(parser: argparse.ArgumentParser) -> None:

@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_file_flags(parser: argparse.ArgumentParser) -> None:
     """What parallel and chain have in common."""
     parser.add_argument("-f", "--file", required=True, metavar="FILE", help="JSON or YAML; - for standard input")
-    parser.add_argument("--output-dir", metavar="DIR", help="write each answer into a file there, and result.json")
+    parser.add_argument(
+        "--output-dir", type=options.given, metavar="DIR", help="write each answer into a file there, and result.json"
+    )
     options.where(parser)
     options.limits(parser)
     options.how(parser)

@@ -48,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("words", nargs="*", metavar="PROMPT", help="what to do; quote it")
     add_main_flags(parser)
-    parser.add_argument("-s", "--session", metavar="ID", help="go on in this session (a unique beginning will do)")
+    parser.add_argument(
+        "-s", "--session", type=options.given, metavar="ID", help="go on in this session (a unique beginning will do)"
+    )
     parser.add_argument("--new", action="store_true", help="a new session, whatever session.auto_resume says")
     add_turn_flags(parser)
 
@@ -59,7 +61,7 @@ def add_turn_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system-prompt", metavar="TEXT", help="instructions beside the prompt")
     parser.add_argument("--file", metavar="PATH", action="append", help="show the agent this file or image; repeatable")
     parser.add_argument("--output-schema", metavar="FILE", help="JSON Schema that the answer must match")
-    parser.add_argument("--tag", metavar="TAG", action="append", help="tag the session; repeatable")
+    parser.add_argument("--tag", type=options.given, metavar="TAG", action="append", help="tag the session; repeatable")
     parser.add_argument("--metadata", metavar="KEY=VALUE", action="append", help="note this in the session; repeatable")
     parser.add_argument(
         "--extra",

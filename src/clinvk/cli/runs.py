@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     actions = options.actions(parser)
     listing = actions.add("list", "runs: unread ones first, then the newest")
-    listing.add_argument("-b", "--backend", help="only those of this backend")
-    listing.add_argument("-w", "--workdir", metavar="DIR", help="only those of this folder")
+    listing.add_argument("-b", "--backend", type=options.given, help="only those of this backend")
+    listing.add_argument("-w", "--workdir", type=options.given, metavar="DIR", help="only those of this folder")
     listing.add_argument(
         "--status", help="only those with this status: completed, failed, cancelled, running, interrupted, unread"
     )
@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "wait", "wait for the end of a run and show its answer", more="Ctrl-C ends the wait, not the run."
     )
     _id(wait)
-    wait.add_argument("--timeout", type=float, metavar="SECONDS", help="wait no longer; exit code 6 if it still runs")
+    wait.add_argument(
+        "--timeout", type=options.seconds, metavar="SECONDS", help="wait no longer; exit code 6 if it still runs"
+    )
     output = actions.add("output", "the whole answer of a run, a part of it, or the lines that hold a text")
     _id(output)
     output.add_argument("--query", metavar="TEXT", help="only lines that hold this, with their offsets")

@@ -47,14 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _yes(delete)
     clean = actions.add("clean", "remove sessions that were not used for a while", more="On a terminal it asks first.")
     clean.add_argument(
-        "--older-than", type=float, metavar="DAYS", help="default: session.retention_days; 0 keeps all for ever"
+        "--older-than", type=options.days, metavar="DAYS", help="default: session.retention_days; 0 keeps all for ever"
     )
     _yes(clean)
 
 
 def _filters(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-b", "--backend", help="only those of this backend")
-    parser.add_argument("-w", "--workdir", metavar="DIR", help="only those of this folder")
+    parser.add_argument("-b", "--backend", type=options.given, help="only those of this backend")
+    parser.add_argument("-w", "--workdir", type=options.given, metavar="DIR", help="only those of this folder")
     parser.add_argument("--tag", help="only those with this tag")
     parser.add_argument("--status", help="only those with this status: idle, active, failed, running")
     options.page(parser, "sessions", 20)
