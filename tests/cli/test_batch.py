@@ -132,9 +132,9 @@ def test_a_dry_run_shows_every_command(world: World) -> None:
     assert f"command: {world.bin}/claude" in done.stdout
     assert f"command: {world.bin}/codex" in done.stdout
     assert world.calls() == world.calls("codex") == []
-    assert len(json.loads(run(world, "compare", "--dry-run", "-o", "json", "hi").stdout)) == 3
+    assert len(json.loads(run(world, "compare", "--dry-run", "-o", "json", "hi").stdout)["results"]) == 3
     one = run(world, "parallel", "--dry-run", "-o", "json", "-f", "-", stdin='[{"prompt": "a"}]')
-    assert [each["backend"] for each in json.loads(one.stdout)] == ["claude"]
+    assert [each["backend"] for each in json.loads(one.stdout)["results"]] == ["claude"]
 
 
 def test_compare_shows_every_answer_with_figures_ranking_and_verdict(world: World) -> None:
