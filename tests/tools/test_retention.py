@@ -57,6 +57,22 @@ async def test_only_old_runs_that_were_read_are_removed(world: World) -> None:
         await go.release()
 
 
+async def test_an_old_run_that_was_cancelled_is_removed_though_nobody_read_it(world: World) -> None:
+    up = world.fifo("up")
+    async with world.app() as app:
+        with anyio.fail_after(PATIENCE_SECS):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(ask, app, world, agent.prompt({"reach": str(up)}, {"hang": True}))
+                await up.reached()
+                tasks.cancel_scope.cancel()
+        [run_id] = app.runs.ids()
+        state = app.runs.state(run_id)
+        assert (state.status, state.unread) == ("cancelled", True)
+        limits = LimitsConfig(run_retention_days=3, run_retention_bytes=0)
+        assert clean_runs(app, limits, now=later(app, run_id, 2.9)) == []
+        assert clean_runs(app, limits, now=later(app, run_id, 3.1)) == [run_id]
+
+
 async def test_nothing_is_removed_for_its_age_when_there_is_no_limit(world: World) -> None:
     async with world.app() as app:
         run_id = await ask(app, world, "one")

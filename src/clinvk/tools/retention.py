@@ -1,5 +1,6 @@
 """Removes records of runs that were fetched and are old, or that weigh too much. Unread and running ones stay.
 
+One that was cancelled counts as fetched: whoever called it off, or left, is waiting for no result.
 A run that a client polls as a task stays as long as the client was told (`ttlMs`).
 """
 
@@ -21,7 +22,7 @@ TASK_DAYS = 7  # for which a run that a client polls as a task stays, whatever a
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A finished, fetched run that may be removed, with its children."""
+    """A finished run that may be removed, with its children."""
 
     created_at: float
     run_id: str
@@ -88,7 +89,7 @@ def _candidates(app: App) -> tuple[list[Kept], Counter[str]]:
             continue
         own = () if state.record.kind == "prompt" else tuple(app.runs.children(run_id))
         listed.update(own)
-        if not state.unread and state.status != "running":
+        if state.status == "cancelled" or (not state.unread and state.status != "running"):
             found.append(Kept(state.record.created_at, run_id, own))
     # no run shows a child whose driver was killed before it could note it
     found += [
