@@ -13,6 +13,7 @@ SandboxMode = Literal["default", "read-only", "workspace", "full"]
 APPROVAL_MODES: tuple[ApprovalMode, ...] = get_args(ApprovalMode)
 SANDBOX_MODES: tuple[SandboxMode, ...] = get_args(SandboxMode)
 
+TAG_CHARS = 100
 MAX_PROMPT_CHARS = 16 * 1024 * 1024  # a sanity bound; each CLI has a lower one of its own and says so
 
 
@@ -33,6 +34,14 @@ def _not_blank(text: str) -> str:
     return text
 
 
+def usable_tag(text: str) -> str:
+    """The tag without white space around it. Raises ValueError for what could not be shown, or typed again."""
+    tag = text.strip()
+    if not tag or len(tag) > TAG_CHARS or not tag.isprintable():
+        raise ValueError(f"must be 1 to {TAG_CHARS} printable characters")
+    return tag
+
+
 def _writable(value: dict[str, Any]) -> dict[str, Any]:
     """Reject what Python reads but no JSON file can hold: NaN, infinity, lone surrogates, bottomless nesting."""
     try:
@@ -48,6 +57,7 @@ def _writable(value: dict[str, Any]) -> dict[str, Any]:
 
 Text = Annotated[str, AfterValidator(_deliverable)]
 Word = Annotated[Text, Field(min_length=1)]  # an id, a name, a path, a filter: an empty one would count as left out
+Tag = Annotated[Word, AfterValidator(usable_tag)]
 Prompt = Annotated[Text, AfterValidator(_not_blank), Field(min_length=1, max_length=MAX_PROMPT_CHARS)]
 
 Object = Annotated[dict[str, Any], AfterValidator(_writable)]
@@ -96,7 +106,7 @@ class PromptOptions(_Request):
         default=None, description="JSON Schema that the answer must fit; it is then in `structured_output`."
     )
     extra: list[Word] = Field(default_factory=list, description="Flags of the CLI, of those that its backend allows.")
-    tags: list[Word] = Field(default_factory=list, description="Tags of the session.")
+    tags: list[Tag] = Field(default_factory=list, description="Tags of the session.")
     metadata: Object = Field(default_factory=dict, description="Kept with the session.")
     dry_run: bool = Field(default=False, description="Shows the command, and runs nothing.")
 

@@ -212,6 +212,10 @@ def test_a_file_that_was_asked_for_must_be_there(loading: Load, tmp_path: Path) 
         ("session: {default_tags: a}", ":1: session.default_tags is 'a'; must be a list"),
         ("session: {default_tags: [' ']}", ":1: session.default_tags is ' '; must not be blank"),
         (
+            'session: {default_tags: ["a\\nb"]}',
+            ":1: session.default_tags is 'a\\nb'; must be 1 to 100 printable characters",
+        ),
+        (
             "backends: {claude: {model: no}}",
             ":1: backends.claude.model is False; must be text; put it in quotes if it is",
         ),

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
-from clinvk.request import ApprovalMode, SandboxMode, Text
+from clinvk.request import ApprovalMode, SandboxMode, Text, usable_tag
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -175,7 +175,9 @@ class SessionConfig(_Section):
     retention_days: Days = Field(
         default=0, description="Sessions not used for this many days are removed; 0 keeps them for ever."
     )
-    default_tags: tuple[Name, ...] = Field(default=(), description="Tags that every new session gets.")
+    default_tags: tuple[Annotated[Name, AfterValidator(usable_tag)], ...] = Field(
+        default=(), description="Tags that every new session gets."
+    )
 
 
 class OutputConfig(_Section):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from clinvk.errors import ClinvkError
 from clinvk.files import TEMPORARY_SUFFIX, exists, private_folder, reading, write_whole, writing
+from clinvk.request import TAG_CHARS, usable_tag
 from clinvk.sessions import export, search, turnlog
 from clinvk.sessions.heads import Heads, checked
 from clinvk.sessions.journal import Journal
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 ANY = SessionFilter()
 NAMED_CANDIDATES = 5
-TAG_CHARS = 100
 LEFT_BEHIND_SECS = 3600.0  # a temporary file this old belongs to a writer that died
 
 
@@ -373,15 +373,15 @@ def _check_status(wanted: SessionFilter) -> None:
 
 
 def _tag(tag: str) -> str:
-    tag = tag.strip()
-    if not tag or len(tag) > TAG_CHARS or not tag.isprintable():
+    try:
+        return usable_tag(tag)
+    except ValueError:
         raise ClinvkError(
             "invalid_request",
             f"{tag!r} cannot be a tag",
             hint=f"accepted: 1 to {TAG_CHARS} printable characters",
             details={"tag": tag},
-        )
-    return tag
+        ) from None
 
 
 def _nearest(wanted: str, ids: list[str]) -> list[str]:
