@@ -4,8 +4,9 @@ from typing import Any
 
 import anyio
 import pytest
+from pydantic import ValidationError
 
-from clinvk.request import RunsRequest, SessionsRequest
+from clinvk.request import PromptRequest, RunsRequest, SessionEditRequest, SessionsRequest
 from clinvk.response import PromptResult
 from clinvk.tools import runs, sessions
 from fakes import agent
@@ -295,3 +296,22 @@ async def test_metadata_and_tags_are_kept_with_the_session(world: World) -> None
         shown = await sessions.sessions(app, SessionsRequest(action="show", session_id=first.session_id))
     assert [one.tags for one in found.sessions] == [["work", "a"]]
     assert shown.metadata == {"k": [1, None]}
+
+
+async def test_tags_and_metadata_of_a_later_prompt_are_added_to_those_of_the_session(world: World) -> None:
+    async with world.app(session__default_tags=["work"]) as app:
+        first = await ask(app, world, "one", backend="claude", tags=["a"], metadata={"k": 1, "l": 2})
+        await sessions.session_edit(
+            app, SessionEditRequest(action="untag", session_id=first.session_id or "", tags=["work"])
+        )
+        await ask(app, world, "two", session_id=first.session_id, tags=["a", " b "], metadata={"l": 3})
+        shown = await sessions.sessions(app, SessionsRequest(action="show", session_id=first.session_id))
+    assert shown.session is not None
+    assert shown.session.tags == ["a", "b"]
+    assert shown.metadata == {"k": 1, "l": 3}
+
+
+@pytest.mark.parametrize("tag", [" ", "two\nlines", "x" * 101])
+def test_a_tag_that_could_not_be_typed_again_is_refused(tag: str) -> None:
+    with pytest.raises(ValidationError, match="1 to 100 printable characters"):
+        PromptRequest(prompt="x", tags=[tag])

@@ -97,7 +97,7 @@ class Session(_Stored):
 
 
 class TurnUpdate(TypedDict, total=False):
-    """The head fields that a turn may set."""
+    """The head fields that a turn may set; `tags` and `metadata` are added to what the session has."""
 
     backend: str
     backend_session_id: str | None
@@ -106,6 +106,7 @@ class TurnUpdate(TypedDict, total=False):
     options: dict[str, Any]
     metadata: dict[str, Any]
     native: dict[str, Any]
+    tags: list[str]
 
 
 _UPDATABLE = frozenset(TurnUpdate.__annotations__)
@@ -172,6 +173,8 @@ def folded(head: Session, turn: TurnRecord, turns_bytes: int) -> Session:
     update: dict[str, Any] = {
         "model": turn.model or head.model,
         **{name: value for name, value in turn.update.items() if name in _UPDATABLE and (name, value) != _UNNAMED},
+        "tags": list(dict.fromkeys([*head.tags, *turn.update.get("tags", ())])),
+        "metadata": {**head.metadata, **turn.update.get("metadata", {})},
         "turn_count": max(turn.number, head.turn_count + 1),
         "last_run_id": turn.run_id,
         "last_used": max(turn.ended_at, head.last_used),

@@ -53,6 +53,8 @@ class Keeping:
         update = _update(plan, conclusion)
         if plan.metadata and not plan.new_session:
             update["metadata"] = dict(plan.metadata)
+        if plan.tags and not plan.new_session:
+            update["tags"] = list(plan.tags)
         turn = self._turn(plan, conclusion)
         if not plan.new_session or self._sessions.exists(plan.session_id):
             self._sessions.append_turn(plan.session_id, turn, update)

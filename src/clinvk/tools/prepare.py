@@ -84,7 +84,7 @@ def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str, *, lo
         session_id=None if ephemeral else session.id if session else new_id(),
         new_session=session is None,
         session_options=chosen.kept(),
-        tags=tuple(dict.fromkeys([*app.config.session.default_tags, *options.tags])),
+        tags=tuple(dict.fromkeys([*(app.config.session.default_tags if session is None else ()), *options.tags])),
         metadata=options.metadata,
         warnings=tuple(warnings),
     )
