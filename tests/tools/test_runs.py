@@ -199,6 +199,21 @@ async def test_a_damaged_run_is_an_error_that_names_it(world: World, name: str, 
     assert bad.run_id in refused.value.failure.message
 
 
+async def test_a_damaged_child_is_named_and_does_not_hide_its_parent(world: World) -> None:
+    async with world.app() as app:
+        request = ParallelRequest.model_validate({"tasks": [{"prompt": text, "backend": "claude"} for text in "ab"]})
+        whole = await parallel.parallel(app, request, world.caller())
+        assert isinstance(whole, ParallelResult)
+        bad, good = app.runs.children(whole.run_id)
+    (world.home / "runs" / bad / "request.json").write_bytes(b"{")
+    async with world.app() as app:
+        shown = await look(app, world, "status", run_id=whole.run_id)
+    assert isinstance(shown.result, ParallelResult)
+    assert [part.output for part in shown.result.results] == ["echo: a", "echo: b"]
+    assert [child.run_id for child in shown.children or ()] == [good]
+    assert [bad in warning for warning in shown.warnings] == [True]
+
+
 async def test_an_unknown_status_an_unknown_run_and_a_missing_id_are_refused(world: World) -> None:
     async with world.app() as app:
         refusals: list[str] = []

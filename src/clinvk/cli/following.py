@@ -49,6 +49,8 @@ def show(call: Call, loaded: Loaded, app: App) -> int:
         results.tell(call.console, result.result)
     elif result.result is not None:
         parts.say(call, loaded, app, result.result)
+    for warning in result.warnings:
+        call.console.note(f"clinvk: warning: {warning}")
     return exits.OK
 
 

@@ -163,7 +163,13 @@ def _shown(app: App, run_id: str) -> RunsResult:
     is_running = state.status == "running"
     result: Result = running(app, state.record) if is_running else saved(app, state.record, state.result)
     cut(result, app.config.output.max_chars)
-    children = [summary(settled(app, child)) for child in app.runs.children(run_id)]
+    children: list[RunSummary] = []
+    warnings: list[str] = []
+    for child in app.runs.children(run_id):
+        try:
+            children.append(summary(settled(app, child)))
+        except ClinvkError as error:
+            warnings.append(error.failure.message)
     if not is_running:
         app.runs.mark_read(run_id)
     return RunsResult(
@@ -171,6 +177,7 @@ def _shown(app: App, run_id: str) -> RunsResult:
         result=result,
         events=newest_events(app.runs.path(run_id)) if state.record.kind == "prompt" else None,
         children=children or None,
+        warnings=warnings,
     )
 
 
