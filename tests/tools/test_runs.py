@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from clinvk.errors import ClinvkError
-from clinvk.events import Event, RunStarted
+from clinvk.events import Event, RunStarted, TextDelta
 from clinvk.request import CancelRequest, ParallelRequest, PromptRequest, RunsRequest
 from clinvk.response import ParallelResult, PromptResult, RunsResult
 from clinvk.tools import parallel, prompt, runs
@@ -308,6 +308,30 @@ async def test_who_waits_hears_the_events(world: World) -> None:
         await anyio.lowlevel.checkpoint()
         await go.release()
     assert heard[-1] == "run_finished"
+
+
+async def test_who_waits_for_what_another_process_drives_hears_the_events(world: World) -> None:
+    heard: list[Event] = []
+    begun = anyio.Event()
+
+    def listen(_run: str, backend: str, event: Event) -> None:
+        assert backend == "claude"
+        heard.append(event)
+        begun.set()
+
+    async with (
+        world.app() as app,
+        held(app, world) as (running, go),
+        world.app() as other,
+        anyio.create_task_group() as tasks,
+    ):
+        request = RunsRequest(action="wait", run_id=running.run_id)
+        tasks.start_soon(runs.runs, other, request, world.caller(listen))
+        with anyio.fail_after(PATIENCE_SECS):
+            await begun.wait()
+        await go.release()
+    assert heard[0] == RunStarted(running.run_id, "claude")
+    assert TextDelta(", held") in heard
 
 
 # Output

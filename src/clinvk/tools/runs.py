@@ -186,7 +186,7 @@ async def _wait(app: App, run_id: str, request: RunsRequest, caller: Caller) -> 
     live = app.executor.live.get(run_id)
     with anyio.move_on_after(patience):
         if live is None:
-            await ended(app, run_id)
+            await ended(app, run_id, caller.listener)
         else:
             with live.heard_by(caller.listener):
                 await done(live, caller)

@@ -6,13 +6,14 @@ from typing import TypeVar
 
 import anyio
 
-from clinvk.executor.live import LiveRun
+from clinvk.executor.live import Listener, LiveRun
 from clinvk.tools.app import App
 from clinvk.tools.asking import done
 from clinvk.tools.attach import Requests, live_twin, recorded_twin
 from clinvk.tools.caller import Caller, QuestionPending
 from clinvk.tools.cut import cut
 from clinvk.tools.heirs import heir_argv
+from clinvk.tools.overhearing import Overhearing
 from clinvk.tools.settle import RESULTS, current, settled
 from clinvk.tools.settle import Result as Answer
 
@@ -35,7 +36,7 @@ async def answered(
     twin = None if fresh else live_twin(app, mark)
     recorded = None if fresh or twin is not None else recorded_twin(app, mark)
     if recorded is not None:
-        result = await _elsewhere(app, recorded, kind, patience)
+        result = await _elsewhere(app, recorded, kind, patience, caller)
     else:
         result = await _here(app, twin or start(), kind, patience, caller)
     if twin is not None or recorded is not None:
@@ -87,26 +88,32 @@ async def rejoined(app: App, run_id: str, wait_secs: float | None, caller: Calle
     kind = RESULTS[app.runs.record(run_id).kind]
     live = app.executor.live.get(run_id)
     if live is None:
-        result = await _elsewhere(app, run_id, kind, patience)
+        result = await _elsewhere(app, run_id, kind, patience, caller)
     else:
         result = await _here(app, live, kind, patience, caller)
     cut(result, app.config.output.max_chars)
     return result
 
 
-async def _elsewhere(app: App, run_id: str, kind: type[Result], patience: float) -> Result:
+async def _elsewhere(app: App, run_id: str, kind: type[Result], patience: float, caller: Caller) -> Result:
     """Wait for a run that another process drives, or has driven."""
     with anyio.move_on_after(patience):
-        await ended(app, run_id)
+        await ended(app, run_id, caller.listener)
     result = _read(app, run_id, kind)
     if result.status != "running":
         app.runs.mark_read(run_id)
     return result
 
 
-async def ended(app: App, run_id: str) -> None:
-    """Wait until a run has ended, whoever drives it."""
-    while settled(app, run_id).status == "running":  # noqa: ASYNC110 - it may be another process that does
+async def ended(app: App, run_id: str, listener: Listener | None = None) -> None:
+    """Wait until a run has ended that another process drives; what it does meanwhile is told to `listener`."""
+    overhearing = Overhearing(app, run_id, listener) if listener is not None else None
+    while True:
+        is_running = settled(app, run_id).status == "running"
+        if overhearing is not None:
+            overhearing.listen()
+        if not is_running:
+            return
         await anyio.sleep(LOOK_SECS)
 
 
