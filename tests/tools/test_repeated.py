@@ -71,10 +71,11 @@ async def test_a_cancelled_run_is_not_given_again(world: World) -> None:
         app.executor.live[again.run_id].cancel()
 
 
-async def test_a_chain_that_was_cut_off_goes_on_after_its_last_completed_step(world: World) -> None:
+@pytest.mark.parametrize("wait_secs", [0, PATIENCE_SECS], ids=["handed out", "waited for"])
+async def test_a_chain_that_was_cut_off_goes_on_after_its_last_completed_step(world: World, wait_secs: float) -> None:
     steps = ("one", "two {{previous}}", "three {{previous}}")
     async with world.app() as app:
-        first = await chained(app, world, *steps, wait_secs=0)
+        first = await chained(app, world, *steps, wait_secs=wait_secs)
         await finished(app, first.run_id)
         # As if the machine had stopped before the second step ended.
         one, two, three = app.runs.children(first.run_id)

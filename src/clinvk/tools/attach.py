@@ -1,7 +1,8 @@
 """No double work: the same request of the same client finds the run that it began before.
 
 In this process any such run that is still going on; on disk those whose id was handed out: they may be driven by
-another process, or have ended without anybody fetching the result.
+another process, or have ended without anybody fetching the result. A run of several that was cut off is continued,
+handed out or not.
 """
 
 from contextlib import suppress
@@ -16,7 +17,7 @@ from clinvk.tools.settle import settled
 
 
 class Requests:
-    """For the fingerprint of a request, the newest handed-out run of it; derived, may be deleted at any time."""
+    """For the fingerprint of a request, the newest run of it; derived, may be deleted at any time."""
 
     def __init__(self, home: Path) -> None:
         self._folder = home / "cache" / "requests"
@@ -30,7 +31,7 @@ class Requests:
             return  # without it the same request would be run twice, no more
 
     def find(self, mark: str) -> str | None:
-        """The run of a request, None when none was handed out."""
+        """The run of a request, None when none is known."""
         try:
             return (self._folder / mark).read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError):
@@ -67,7 +68,9 @@ def recorded_twin(app: App, mark: str) -> str | None:
     if run_id is None:
         return None
     state = settled(app, run_id)
-    if state.status == "running" or (state.unread and state.status in ("completed", "failed")):
+    if state.status == "running":  # one that is still waited for elsewhere would end with its client
+        return run_id if app.runs.marked(run_id, "handed") else None
+    if state.unread and state.status in ("completed", "failed"):
         return run_id
     if state.status != "interrupted":
         Requests(app.home).forget(mark)

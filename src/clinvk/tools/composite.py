@@ -14,7 +14,7 @@ from clinvk.request import ChainRequest, CompareRequest, ParallelRequest
 from clinvk.response import ChainResult, CompareResult, ParallelResult
 from clinvk.tools import assemble
 from clinvk.tools.app import App, new_id
-from clinvk.tools.attach import cut_off_twin
+from clinvk.tools.attach import Requests, cut_off_twin
 from clinvk.tools.caller import Caller
 from clinvk.tools.prepare import check_depth, fingerprint
 from clinvk.tools.waiting import answered
@@ -67,6 +67,7 @@ def _begin(
     live = app.executor.host(record, work(app, caller, drive), lambda failure: failed(record, failure))
     if before is not None:
         _continue(app, record.id, before)
+    Requests(app.home).note(mark, record.id)  # not only when it is handed out: it may be cut off before that
     return live
 
 
