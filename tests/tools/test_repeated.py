@@ -8,7 +8,7 @@ import pytest
 
 from clinvk.request import ChainRequest, PromptRequest
 from clinvk.response import ChainResult, PromptResult
-from clinvk.tools import chain, prompt
+from clinvk.tools import chain, prompt, settle
 from clinvk.tools.app import App
 from fakes import agent
 from fakes.world import PATIENCE_SECS, World
@@ -86,7 +86,8 @@ async def test_a_chain_that_was_cut_off_goes_on_after_its_last_completed_step(wo
         (app.runs.path(first.run_id) / "children").write_text(f"{one}\n{two}\n", encoding="utf-8")
     async with world.app() as app:
         again = await chained(app, world, *steps)
-        assert app.runs.state(first.run_id).status == "interrupted"
+        cut_off = settle.current(app, first.run_id)
+        assert (cut_off.status, cut_off.error and cut_off.error.code) == ("interrupted", "interrupted")
     assert (again.status, again.completed_steps) == ("completed", 3)
     assert again.results[0].run_id == one
     assert [result.output for result in again.results] == [

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from clinvk.backends import registry
-from clinvk.errors import ClinvkError
+from clinvk.errors import ClinvkError, Failure
 from clinvk.events import Ending
 from clinvk.executor import plan as plans
 from clinvk.executor.process import read_ending, started, started_at
@@ -24,6 +24,11 @@ RESULTS: dict[str, type[Result]] = {
     "chain": ChainResult,
     "compare": CompareResult,
 }
+CUT_OFF = Failure(
+    code="interrupted",
+    message="it was cut off: clinvk was killed or the machine stopped",
+    hint="ask for the same again: what was completed is not done anew",
+)
 NEWEST_BYTES = 64 * 1024  # of events.jsonl, read from its end
 NEWEST_EVENTS = 20
 SAID_BYTES = 1 << 20  # of events.jsonl, read from its beginning; `runs` with action output has all
@@ -65,6 +70,8 @@ def _settle(app: App, record: RunRecord) -> Result:
     for child in app.runs.children(record.id):
         settled(app, child, abandoned=True)
     result = _assembled(app, record, _cut_off(app, record.id))
+    if result.status == "interrupted":
+        result.error = CUT_OFF  # not what its parts say, which were stopped by this
     try:
         app.runs.finish(record.id, result, sync=True)
     except ClinvkError as error:
