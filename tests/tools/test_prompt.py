@@ -148,6 +148,26 @@ async def test_another_program_of_the_same_name_is_told_apart(world: World) -> N
     assert f"{world.bin / 'gemini'} does not tell its version: is it Gemini CLI?" in (error.hint or "")
 
 
+@pytest.mark.parametrize("wait_secs", [0, PATIENCE_SECS], ids=["handed out", "waited for"])
+async def test_what_a_program_wrote_that_was_removed_meanwhile_is_kept(world: World, wait_secs: float) -> None:
+    up, go = world.fifo("up"), world.fifo("go")
+    text = agent.prompt({"say": "so far"}, {"reach": str(up)}, {"wait": str(go)}, {"exit": 0})
+    results: list[PromptResult] = []
+    async with world.app() as app:
+
+        async def wait() -> None:
+            results.append(await ask(app, world, text, backend="claude", wait_secs=wait_secs))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await up.reached()
+            (world.bin / "claude").unlink()
+            await go.release()
+        shown = await runs.runs(app, RunsRequest(action="wait", run_id=results[0].run_id), world.caller())
+    assert isinstance(shown.result, PromptResult)
+    assert (shown.result.output, shown.result.error and shown.result.error.code) == ("so far", "output_unreadable")
+
+
 # Sessions
 
 

@@ -4,7 +4,7 @@
     stdout, stderr, keeper.json, stdin   written by the keeper and for it
     events.jsonl   the unified events, one per line
     output.txt     the whole answer, where it is longer than what result.json holds
-    result.json    the result; once it is there the run has ended and nothing of it changes any more
+    result.json    the result; once it is there the run has ended, and only what its error says of the program is added
     handed, read, cancel, task   empty marks: its id was given out; its result was fetched; its end was asked for; a
                    client was told how long it stays
     unsaved-STATUS   another mark: that it ended so was told, but the disk had no room for its result

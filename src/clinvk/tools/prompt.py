@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 import anyio
@@ -84,8 +84,11 @@ async def _run(app: App, prepared: Prepared, live: LiveRun, locks: Sequence[int]
     with held:
         result = await app.executor.execute(prepared, live, locks, keeping(app))
     if isinstance(result, PromptResult) and result.error is not None and result.error.code in _OF_THE_PROGRAM:
-        result.error = await _with_program(app, prepared.plan.backend, result.error)
-        app.runs.finish(result.run_id, result, sync=False)
+        with suppress(
+            ClinvkError, OSError
+        ):  # the program was removed meanwhile, or the disk is full: the result stands
+            result.error = await _with_program(app, prepared.plan.backend, result.error)
+            app.runs.finish(result.run_id, result, sync=live.handed)
     return result
 
 
