@@ -386,6 +386,27 @@ async def test_the_audit_log_says_how_runs_ended_whichever_door_they_came_throug
     assert audit(world)[0]["outcome"] == "running"
 
 
+async def test_what_a_guard_refused_is_told_with_its_reason(world: World) -> None:
+    limits: Any = {"server__max_request_body_bytes": 1024, "server__metrics_enabled": True}
+    key = {"X-Api-Key": keys.create(world.home, "alice")}
+    async with gateway(world, **limits) as server:
+        await server.post("/api/v1/prompt", PROMPT)
+        await server.client.get("/api/v1/runs", headers={"Host": "evil.com"})
+        await server.client.get("/api/v1/runs", headers={"Origin": "http://evil.com"})
+        await server.post("/api/v1/prompt", {"prompt": "x" * 2048}, **key)
+        metrics = (await server.client.get("/metrics", headers=key)).text
+        (world.home / "keys.json").write_text("{", encoding="utf-8")
+        await server.post("/api/v1/prompt", PROMPT, **key)
+    assert [(line["status"], line["outcome"], line["error_code"]) for line in audit(world)] == [
+        (401, "failed", "auth_required"),
+        (421, "failed", "policy_denied"),
+        (403, "failed", "policy_denied"),
+        (413, "failed", "invalid_request"),
+        (503, "failed", "policy_denied"),
+    ]
+    assert 'clinvk_http_errors_total{code="policy_denied"} 2.0' in metrics
+
+
 async def test_prompts_are_in_the_audit_log_only_when_switched_on(world: World) -> None:
     async with gateway(world, server__audit_prompts=True) as server:
         await server.post("/api/v1/chain", {"steps": [{"prompt": "one", "backend": "claude"}, {"prompt": "two"}]})

@@ -96,6 +96,9 @@ def location(run_id: str) -> str:
 
 def of_failure(scope: Scope, failure: Failure, status: int | None = None) -> Response:
     """A failure in the shape of the API that the request's path belongs to."""
+    trail = trail_of(scope)
+    if not trail.error_code:  # the guards know no trail; a run that failed has left its own words there
+        trail.failed(failure)
     path: str = scope["path"]
     status = status or STATUS[failure.code]
     failure = replace(failure, hint=_in_words_of_http(failure.hint))
@@ -106,8 +109,7 @@ def of_failure(scope: Scope, failure: Failure, status: int | None = None) -> Res
     elif path.startswith(ANTHROPIC):
         status = anthropic_status(status, failure)
         body = anthropic_error(status, failure, scope.get("clinvk.request_id", ""))
-    run_id = trail_of(scope).run_id
-    headers = {"X-Clinvk-Run": run_id} if run_id else {}
+    headers = {"X-Clinvk-Run": trail.run_id} if trail.run_id else {}
     return JSONResponse(body, status, headers=headers | retry_headers(status, failure))
 
 

@@ -38,6 +38,7 @@ from clinvk.web.mounting import Mounted
 API = "/api/v1"
 PUBLIC = (health.PATH, openapi.PATH, *docs.FILES)  # what they tell is in the source
 METHODS = ("GET", "POST", "DELETE")
+REFUSALS = (401, 403, 408, 413, 421, 429, 503)  # of the guards
 REQUEST_HEADERS = (
     "Accept", "Authorization", "Content-Type", "Last-Event-ID", "Prefer", "X-Api-Key", "X-Request-Id",
     "X-Clinvk-Session", "X-Clinvk-Workdir",
@@ -90,7 +91,8 @@ def build(
     def audited(seen: telemetry.Seen) -> None:
         if mounted and (seen.method, seen.route) == ("POST", mounted.path):
             seen.trail.operation = "mcp"  # what is called, the protocol below knows; its runs have records of their own
-        if seen.trail.operation or seen.status in (401, 403, 421, 429):
+        # Of /health, 503 is no refusal: nothing has failed there.
+        if seen.trail.operation or (seen.trail.error_code and seen.status in REFUSALS):
             audit.note(
                 seen.trail,
                 request_id=seen.request_id,
@@ -163,7 +165,6 @@ def _guarded(inner: ASGIApp, config: ServerConfig, keyring: Keyring, addresses: 
 
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ClinvkError)
-    trail_of(request.scope).failed(error.failure)
     return answers.of_failure(request.scope, error.failure)
 
 
@@ -191,6 +192,4 @@ async def _on_gone(request: Request, error: Exception) -> Response:
 
 async def _on_bug(request: Request, error: Exception) -> Response:
     """Starlette raises the error again once this is sent; the boundary then logs it."""
-    failure = telemetry.bug(error)
-    trail_of(request.scope).failed(failure)
-    return answers.of_failure(request.scope, failure)
+    return answers.of_failure(request.scope, telemetry.bug(error))
