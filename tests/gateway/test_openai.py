@@ -264,6 +264,16 @@ async def test_the_sdk_does_not_repeat_what_would_fail_or_cost_again(world: Worl
     assert listed["total"] == 1
 
 
+async def test_what_does_not_fit_is_the_clients_fault_and_named(world: World) -> None:
+    async with gateway(world) as server:
+        wrong = await server.post("/openai/v1/chat/completions", {"model": "claude", "messages": "hi"})
+        method = await server.client.put("/openai/v1/models")
+        anthropic = await server.client.put("/anthropic/v1/messages")
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "messages")
+    assert (method.status_code, method.json()["error"]["type"]) == (405, "invalid_request_error")
+    assert (anthropic.status_code, anthropic.json()["error"]["type"]) == (405, "invalid_request_error")
+
+
 @pytest.mark.parametrize(
     "more",
     [

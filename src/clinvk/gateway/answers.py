@@ -51,21 +51,18 @@ STATUS: Mapping[ErrorCode, int] = {
     "internal": 500,
 }
 
-# What both SDKs make exception classes of; by HTTP status.
+# What the APIs call an error, by HTTP status; any other is the client's (invalid_request_error) or the server's.
 _OPENAI_TYPES = {
-    400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
-    404: "invalid_request_error",
     409: "conflict_error",
-    413: "invalid_request_error",
     429: "rate_limit_error",
 }
 _ANTHROPIC_TYPES = {
-    400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
+    409: "api_error",  # there is no type for a conflict
     413: "request_too_large",
     429: "rate_limit_error",
     504: "timeout_error",
@@ -150,11 +147,12 @@ def anthropic_status(status: int, failure: Failure) -> int:
 def openai_error(status: int, failure: Failure) -> dict[str, Any]:
     """OpenAI's error object."""
     code = "model_not_found" if failure.code in ("model_unknown", "backend_unknown") else failure.code
+    wrong: list[str | None] = failure.details.get("fields") or [None]  # what does not fit the model
     return {
         "error": {
             "message": _said(failure),
-            "type": _OPENAI_TYPES.get(status, "server_error"),
-            "param": failure.details.get("field"),
+            "type": _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error"),
+            "param": failure.details.get("field", wrong[0]),
             "code": "invalid_api_key" if status == 401 else code,
         }
     }
@@ -162,7 +160,7 @@ def openai_error(status: int, failure: Failure) -> dict[str, Any]:
 
 def anthropic_error(status: int, failure: Failure, request_id: str) -> dict[str, Any]:
     """Anthropic's error object."""
-    kind = _ANTHROPIC_TYPES.get(status, "api_error")
+    kind = _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
     return {"type": "error", "error": {"type": kind, "message": _said(failure)}, "request_id": request_id}
 
 
