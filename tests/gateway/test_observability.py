@@ -6,6 +6,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
+from clinvk.backends import registry
 from clinvk.gateway import tracing
 from fakes import agent
 from fakes.world import World
@@ -54,6 +55,16 @@ async def test_requests_runs_tokens_cost_and_errors_are_counted(world: World) ->
     assert got["clinvk_first_output_seconds_count", "claude"] == 2
     assert got[("clinvk_queue_wait_seconds_count",)] == 3
     assert got[("process_resident_memory_bytes",)] > 0
+
+
+async def test_what_is_counted_by_alerts_begins_at_zero(world: World) -> None:
+    async with gateway(world, server__metrics_enabled=True) as server:
+        got = await numbers(server)
+    for backend in registry.BACKENDS:
+        assert got["clinvk_run_errors_total", backend, "auth_required"] == 0
+        assert got["clinvk_runs_total", backend, "failed"] == 0
+        assert got["clinvk_cost_usd_total", backend] == 0
+    assert got["clinvk_http_errors_total", "internal"] == 0
 
 
 async def test_running_and_waiting_runs_are_shown_as_they_are_now(world: World) -> None:

@@ -12,16 +12,18 @@ from prometheus_client.process_collector import ProcessCollector
 from starlette.requests import Request
 from starlette.responses import Response
 
+from clinvk.backends import registry
 from clinvk.errors import ERROR_CODES
 from clinvk.events import Event, RunStarted, TextDelta, ToolStarted
 from clinvk.executor.live import LiveRun
 from clinvk.gateway.telemetry import Seen
-from clinvk.response import PromptResult
+from clinvk.response import PromptResult, RunStatus
 from clinvk.tools.app import App
 
 PATH = "/metrics"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER = "other"
+ENDS: tuple[RunStatus, ...] = ("completed", "failed", "cancelled", "interrupted")
 HTTP_SECONDS = (0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 RUN_SECONDS = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600)
 
@@ -58,6 +60,18 @@ class Metrics:
             "clinvk_tokens", "Tokens as backends report them.", ["backend", "kind"], registry=self.registry
         )
         self._cost = Counter("clinvk_cost_usd", "Cost as backends report it.", ["backend"], registry=self.registry)
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Prometheus sees no increase in a series that begins with its first error."""
+        for code in ERROR_CODES:
+            self._refusals.labels(code)
+        for backend in registry.BACKENDS:
+            self._cost.labels(backend)
+            for status in ENDS:
+                self._runs.labels(backend, status)
+            for code in ERROR_CODES:
+                self._errors.labels(backend, code)
 
     def _times(self) -> None:
         self._request_seconds = Histogram(
