@@ -49,6 +49,17 @@ async def test_sessions_are_listed_searched_shown_forked_and_deleted(world: Worl
     assert fork.json()["session"]["parent_id"] == result["session_id"]
 
 
+async def test_what_a_body_asks_for_is_not_passed_over_in_silence(world: World) -> None:
+    async with gateway(world) as server:
+        result = await prompted(server, "the needle")
+        fork = f"/api/v1/sessions/{result['session_id']}/fork"
+        named = await server.post(fork, {"title": "mine"})
+        empty = await server.post(fork, {})
+        listed = (await server.client.get("/api/v1/sessions")).json()
+    assert (named.status_code, named.json()["error"]["message"]) == (422, "a body means nothing here")
+    assert (empty.status_code, listed["total"]) == (201, 2)
+
+
 @pytest.mark.parametrize(
     ("path", "told"),
     [

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from clinvk.errors import ClinvkError
 from clinvk.gateway.attended import attended
 from clinvk.gateway.body import query_of
 from clinvk.gateway.replay import Replay
@@ -14,6 +15,8 @@ from clinvk.gateway.service import Service, trail_of
 from clinvk.request import CancelRequest, RunsRequest, SessionEditRequest, SessionsRequest
 from clinvk.response import BackendsResult, CancelResult, RunsResult, SessionEditResult, SessionsResult
 from clinvk.tools import backends, runs, sessions
+
+NO_BODY = (b"", b"{}")  # some clients send an empty object with every POST
 
 Handler = Callable[[Service, Request], Awaitable[ASGIApp]]
 
@@ -24,7 +27,10 @@ def endpoint(service: Service, name: str, handler: Handler) -> Callable[[Request
     async def handle(request: Request) -> ASGIApp:
         trail = trail_of(request.scope)
         trail.operation, trail.outcome = name, "completed"
-        await request.body()  # nobody wants one, but what comes all the same is bounded like every other
+        if (await request.body()).strip() not in NO_BODY:
+            raise ClinvkError(
+                "invalid_request", "a body means nothing here", hint="leave it out; parameters stand in the query"
+            )
         return await handler(service, request)
 
     return handle
