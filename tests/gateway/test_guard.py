@@ -261,6 +261,25 @@ async def test_a_trusted_proxy_is_believed_but_not_what_its_client_wrote(world: 
     assert other == [200]
 
 
+async def test_a_client_cannot_escape_its_limit_within_its_own_network(world: World) -> None:
+    flags: Any = {**RATE, "server__trusted_proxies": ["127.0.0.1"]}
+    async with gateway(world, **flags) as server:
+        one = [await limited(server, 1, **{"X-Forwarded-For": f"2001:db8::{n}"}) for n in range(4)]
+        other = await limited(server, 1, **{"X-Forwarded-For": "2001:db8:0:1::1"})
+    assert one == [[200], [200], [200], [429]]
+    assert other == [200]
+
+
+async def test_nobody_is_forgotten_as_long_as_the_limit_counts(world: World) -> None:
+    async with gateway(
+        world, **RATE, server__rate_limit_cleanup_secs=1e-9, server__trusted_proxies=["127.0.0.1"]
+    ) as it:
+        one = await limited(it, 3, **{"X-Forwarded-For": "198.51.100.7"})
+        await limited(it, 1, **{"X-Forwarded-For": "198.51.100.8"})
+        again = await limited(it, 1, **{"X-Forwarded-For": "198.51.100.7"})
+    assert one + again == [200, 200, 200, 429]
+
+
 async def test_keys_have_limits_of_their_own_and_guessing_is_limited_by_address(world: World) -> None:
     flags: Any = {**RATE, "server__trusted_proxies": ["127.0.0.1"]}
     async with gateway(world, environ=KEYS, **flags) as server:

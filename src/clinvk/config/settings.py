@@ -209,7 +209,7 @@ class ServerConfig(_Section):
     )
     rate_limit_burst: Count = Field(default=20, description="Requests that a client may make at once.")
     rate_limit_cleanup_secs: Seconds = Field(
-        default=180.0, description="A client not seen for this long is forgotten by the rate limit."
+        default=180.0, description="A client not seen for this long, or burst / rps seconds, is forgotten."
     )
     trusted_proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
         default=(), description="Proxies whose X-Forwarded-For is believed: addresses or networks."

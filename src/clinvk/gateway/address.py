@@ -33,6 +33,12 @@ class Addresses:
             nearest = before
         return str(nearest)
 
+    def neighbours(self, scope: Scope) -> str:
+        """Of what the client's address is one of many that it may take at will: in IPv6, its /64."""
+        address = self.of(scope)
+        parsed = _parsed(address)
+        return str(ip_network((parsed, 64), strict=False)) if isinstance(parsed, IPv6Address) else address
+
     def is_proxied(self, scope: Scope) -> bool:
         """Whether a trusted proxy passed the request on."""
         client: tuple[str, int] | None = scope.get("client")

@@ -142,7 +142,7 @@ def _guarded(inner: ASGIApp, config: ServerConfig, keyring: Keyring, addresses: 
         app = RateLimit(app, buckets, lambda scope: f"key {scope[OWNER]}" if OWNER in scope else None)
     app = KeyGuard(app, keyring, public=PUBLIC, refuse=answers.refused)
     if buckets is not None:
-        app = RateLimit(app, buckets, lambda scope: f"address {addresses.of(scope)}")
+        app = RateLimit(app, buckets, lambda scope: f"address {addresses.neighbours(scope)}")
     if config.cors_allowed_origins:
         app = CORSMiddleware(
             app,

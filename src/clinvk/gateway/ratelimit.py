@@ -29,7 +29,8 @@ class Buckets:
         self._storage = MemoryStorage()
         self._limiter = MovingWindowRateLimiter(self._storage)
         self._seen: dict[str, float] = {}
-        self._cleanup_secs = config.rate_limit_cleanup_secs
+        # Who is forgotten within the window may ask again as if nothing had been.
+        self._cleanup_secs = max(config.rate_limit_cleanup_secs, window)
         self._cleaned = time.monotonic()
 
     def wait_of(self, name: str) -> float:
