@@ -428,8 +428,9 @@ async def test_what_a_guard_refused_is_told_with_its_reason(world: World) -> Non
 
 async def test_prompts_are_in_the_audit_log_only_when_switched_on(world: World) -> None:
     async with gateway(world, server__audit_prompts=True) as server:
-        await server.post("/api/v1/chain", {"steps": [{"prompt": "one", "backend": "claude"}, {"prompt": "two"}]})
-    assert audit(world)[0]["prompts"] == ["one", "two"]
+        steps = [{"prompt": "one", "backend": "claude"}, {"prompt": f"log in with sk-{'x' * 20}"}]
+        await server.post("/api/v1/chain", {"steps": steps})
+    assert audit(world)[0]["prompts"] == ["one", "log in with [redacted]"]
 
 
 async def test_the_audit_log_says_who_called_through_mcp(world: World) -> None:

@@ -1,8 +1,8 @@
 """Who did what: JSON lines in audit.jsonl, which only its owner can read.
 
 A line of the type `request` for each request that did something or was refused; one of the type `run` for each run that
-ended, whichever door it came through and however long that took. No prompts unless server.audit_prompts says so, and
-never a key: callers go by the names of theirs.
+ended, whichever door it came through and however long that took. No prompts unless server.audit_prompts says so, what
+looks like a key or a password taken out; callers go by the names of their keys.
 """
 
 import json
@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from clinvk.executor.live import LiveRun
+from clinvk.gateway.logs import redacted
 from clinvk.gateway.service import Trail, backends, cost
 from clinvk.response import ChainResult, CompareResult, ParallelResult, PromptResult
 
@@ -47,7 +48,7 @@ class Audit:
             "cost_usd": trail.cost_usd,
         }
         if self._prompts:
-            line["prompts"] = [prompt[:PROMPT_CHARS] for prompt in trail.prompts]
+            line["prompts"] = [redacted(prompt)[:PROMPT_CHARS] for prompt in trail.prompts]
         self._write(line)
 
     def began(self, live: LiveRun) -> None:
