@@ -86,7 +86,7 @@ async def _run(app: App, prepared: Prepared, live: LiveRun, locks: Sequence[int]
     if isinstance(result, PromptResult) and result.error is not None and result.error.code in _OF_THE_PROGRAM:
         with suppress(
             ClinvkError, OSError
-        ):  # the program was removed meanwhile, or the disk is full: the result stands
+        ):  # the program is gone, or the disk is full: the result stands as it was saved
             result.error = await _with_program(app, prepared.plan.backend, result.error)
             app.runs.finish(result.run_id, result, sync=live.handed)
     return result
