@@ -241,6 +241,16 @@ async def test_a_dry_run_shows_what_would_run_and_does_nothing(world: World) -> 
     assert world.calls() == []
 
 
+async def test_a_dry_run_takes_no_number_of_tokens_for_a_secret(world: World) -> None:
+    world.environ.update(MAX_THINKING_TOKENS="3")
+    async with world.app() as app:
+        request = PromptRequest(prompt="hello", backend="claude", dry_run=True, max_turns=3)
+        result = await prompt.prompt(app, request, world.caller())
+    assert isinstance(result, DryRunResult)
+    assert "MAX_THINKING_TOKENS" in result.env
+    assert "--max-turns=3" in result.argv
+
+
 async def test_a_dry_run_is_refused_for_the_same_reasons(world: World) -> None:
     async with world.app() as app:
         failure = await refusal(app, world, dry_run=True, approval_mode="always", backend="claude")

@@ -26,6 +26,7 @@ from clinvk.tools.prepare import fingerprint, prepare
 from clinvk.tools.waiting import answered
 
 LOOK_SECS = 0.1  # how often a run whose session is in use looks whether it is free
+AMOUNT_DIGITS = 8  # a number of so many may be a secret
 SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 
 
@@ -160,7 +161,7 @@ def dry_run(app: App, options: PromptOptions, caller: Caller) -> DryRunResult:
     """What the prompt would start; nothing is started, nothing is written."""
     prepared = prepare(app, options, caller, "dry-run")
     env = {**prepared.env, **prepared.command.env}
-    secrets = [value for name, value in env.items() if any(word in name.upper() for word in SECRET_NAMES) and value]
+    secrets = [value for name, value in env.items() if any(word in name.upper() for word in SECRET_NAMES)]
     return DryRunResult(
         backend=prepared.plan.backend.NAME,
         model=prepared.plan.turn.model,
@@ -174,5 +175,11 @@ def dry_run(app: App, options: PromptOptions, caller: Caller) -> DryRunResult:
 
 def _redacted(part: str, secrets: Sequence[str]) -> str:
     for secret in secrets:
-        part = part.replace(secret, "[redacted]")
+        if secret and not _is_amount(secret):
+            part = part.replace(secret, "[redacted]")
     return part
+
+
+def _is_amount(value: str) -> bool:
+    """Whether it is that of a variable such as MAX_THINKING_TOKENS: a digit or two stand in every argv."""
+    return value.isdigit() and len(value) < AMOUNT_DIGITS
