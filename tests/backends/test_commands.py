@@ -447,6 +447,20 @@ def test_codex_refuses_an_id_that_would_start_a_new_thread(turn: Make, installat
     assert caught.value.failure.code == "session_lost"
 
 
+def test_codex_takes_as_many_characters_as_it_accepts_and_says_how_many(turn: Make, installation: Installation) -> None:
+    longest = "ä" * codex.MAX_PROMPT_CHARS
+    assert command("codex", turn(prompt=longest), installation).stdin == longest.encode()
+    with pytest.raises(ClinvkError, match="prompt is too long for codex: at most 1,048,576 characters"):
+        command("codex", turn(prompt=f"{longest}."), installation)
+
+
+def test_a_refused_option_is_named_with_the_value_that_was_asked_for(turn: Make, installation: Installation) -> None:
+    with pytest.raises(ClinvkError) as caught:
+        command("codex", turn(max_turns=3), installation)
+    assert caught.value.failure.message == "codex cannot enforce max_turns=3"
+    assert caught.value.failure.details == {"option": "max_turns", "value": 3}
+
+
 @pytest.mark.parametrize("sandbox", ["read-only", "workspace"])
 def test_codex_starts_no_mcp_server_in_a_confined_run(sandbox: Any, turn: Make, installation: Installation) -> None:
     assert installation.settings is not None

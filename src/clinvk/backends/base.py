@@ -216,7 +216,8 @@ def require(turn: Turn, backend: str, capabilities: Capabilities) -> None:
     for option, value in asked.items():
         if value is not None and option not in capabilities.options:
             can = ", ".join(sorted(capabilities.options))
-            raise unsupported(backend, option, str(value), f"leave {option} out; {backend} supports: {can}")
+            shown = value if isinstance(value, bool | int | str) else str(value)
+            raise unsupported(backend, option, shown, f"leave {option} out; {backend} supports: {can}")
     for flag in turn.extra:
         if flag.split("=", 1)[0] not in capabilities.extra_flags:
             can = ", ".join(capabilities.extra_flags) or "none"

@@ -134,7 +134,7 @@ def command(turn: Turn, installation: Installation) -> Command:
     require(turn, NAME, CAPABILITIES)
     _check_extra(turn.extra)
     if len(turn.prompt) > MAX_PROMPT_CHARS:
-        raise too_long(NAME, "prompt", MAX_PROMPT_CHARS)
+        raise too_long(NAME, "prompt", MAX_PROMPT_CHARS, "characters")
     files: dict[Path, bytes] = {}
     argv = [*installation.program, *BASE, *_sandbox(turn, installation), *turn.extra]
     if turn.sandbox != "full":

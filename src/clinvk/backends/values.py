@@ -36,11 +36,11 @@ def check_extra(backend: str, extra: tuple[str, ...]) -> None:
             )
 
 
-def too_long(backend: str, option: str, limit: int) -> ClinvkError:
+def too_long(backend: str, option: str, limit: int, unit: str = "bytes") -> ClinvkError:
     """The error for a value over the CLI's own limit."""
     return ClinvkError(
         "invalid_request",
-        f"{option} is too long for {backend}: at most {limit:,} bytes",
+        f"{option} is too long for {backend}: at most {limit:,} {unit}",
         hint=f"make {option} shorter, or put it into a file of the workdir and name that in the prompt",
         backend=backend,
         details={"option": option, "limit": limit},
