@@ -1,5 +1,6 @@
 """One prompt: its answer, how long a call waits, and the session that it belongs to."""
 
+import json
 from typing import Any
 
 import anyio
@@ -316,6 +317,19 @@ async def test_metadata_and_tags_are_kept_with_the_session(world: World) -> None
         shown = await sessions.sessions(app, SessionsRequest(action="show", session_id=first.session_id))
     assert [one.tags for one in found.sessions] == [["work", "a"]]
     assert shown.metadata == {"k": [1, None]}
+
+
+async def test_a_session_does_not_go_on_in_another_conversation_that_answered_in_its_place(world: World) -> None:
+    other = {"type": "thread.started", "thread_id": "22222222-2222-4222-8222-222222222222"}
+    async with world.app() as app:
+        first = await ask(app, world, "one", backend="codex")
+        stray = agent.prompt({"raw": json.dumps(other) + "\n"}, {"answer": "who are you?"})
+        failed = await ask(app, world, stray, session_id=first.session_id)
+        await ask(app, world, "three", session_id=first.session_id)
+    assert failed.error is not None
+    assert (failed.error.code, failed.output) == ("session_lost", "who are you?")
+    second, third = world.calls("codex")[1:]
+    assert second["argv"][-3:] == third["argv"][-3:]
 
 
 async def test_tags_and_metadata_of_a_later_prompt_are_added_to_those_of_the_session(world: World) -> None:

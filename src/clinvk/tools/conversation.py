@@ -14,9 +14,15 @@ from clinvk.tools.budget import Ledger
 
 
 def _update(plan: Plan, conclusion: Conclusion) -> TurnUpdate:
-    """What the turn changes of the session's head: nothing when a handover failed before a conversation began."""
-    native_id = conclusion.outcome.backend_session_id
-    handover = plan.turn.resume_id is None and not plan.new_session
+    """What the turn changes of the session's head.
+
+    Nothing when a handover failed before a conversation began, or when another conversation answered than was asked:
+    the next turn would go on in that one, and nobody would notice.
+    """
+    native_id, resumed = conclusion.outcome.backend_session_id, plan.turn.resume_id
+    if resumed is not None and native_id not in (None, resumed):
+        return {}
+    handover = resumed is None and not plan.new_session
     if handover and native_id is None and conclusion.result.status != "completed":
         return {}
     update: TurnUpdate = {
