@@ -380,6 +380,17 @@ def test_a_second_signal_does_not_wait_for_anything(world: World) -> None:
     assert gone(pidfd)
 
 
+def test_a_killed_command_leaves_no_process_and_its_run_is_cancelled(world: World) -> None:
+    up = world.fifo("up")
+    with started(world, steps({"say": "so far"}, {"reach": str(up)}, {"hang": True})) as process:
+        told = reached(up.path)
+        pidfd = os.pidfd_open(told["pid"])
+        process.kill()
+        assert gone(pidfd)
+    waited = run(world, "runs", "wait", told["run"])
+    assert (waited.returncode, waited.stdout) == (7, "so far\n")
+
+
 def test_a_reader_that_does_not_read_does_not_hold_up_a_signal(world: World) -> None:
     up = world.fifo("up")
     read, write = os.pipe()
