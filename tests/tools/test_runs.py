@@ -376,6 +376,20 @@ async def test_the_output_is_read_by_pages_and_searched(world: World) -> None:
     assert (beyond.text, beyond.next_offset, beyond.total_chars) == ("", None, len(text))
 
 
+async def test_a_result_counts_as_read_when_the_end_of_its_output_was_shown(world: World) -> None:
+    async with world.app() as app:
+        async with held(app, world) as (running, go):
+            live = app.executor.live[running.run_id]
+            await go.release()
+            with anyio.fail_after(PATIENCE_SECS):
+                await live.done.wait()
+        unread: list[bool] = []
+        for page in ({"offset": 1_000}, {"limit": 3}, {"query": "held"}, {"offset": 3}):
+            await look(app, world, "output", run_id=running.run_id, **page)
+            unread.append(app.runs.state(running.run_id).unread)
+    assert unread == [True, True, True, False]
+
+
 async def test_the_output_of_a_parallel_run_is_that_of_its_children(world: World) -> None:
     async with world.app() as app:
         request = ParallelRequest.model_validate({"tasks": [{"prompt": "a", "backend": "claude"}]})

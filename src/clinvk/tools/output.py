@@ -32,7 +32,7 @@ def page(app: App, run_id: str, request: RunsRequest) -> RunsResult:
     text = "".join(parts)
     after = request.offset + len(text)
     running = settled(app, run_id).status == "running"
-    if not running and after >= total:
+    if not running and request.offset <= total <= after:  # a page past the end shows nothing
         app.runs.mark_read(run_id)
     return RunsResult(
         text=text,
