@@ -9,7 +9,7 @@ import pytest
 
 from clinvk.config.settings import LimitsConfig
 from clinvk.executor.runs import RunStore
-from clinvk.request import ChainRequest, ParallelRequest, PromptRequest, RunsRequest
+from clinvk.request import CancelRequest, ChainRequest, ParallelRequest, PromptRequest, RunsRequest
 from clinvk.response import ChainResult, ParallelResult, PromptResult
 from clinvk.tools import chain, parallel, prompt, runs
 from clinvk.tools.app import App
@@ -70,6 +70,22 @@ async def test_an_old_run_that_was_cancelled_is_removed_though_nobody_read_it(wo
         assert (state.status, state.unread) == ("cancelled", True)
         limits = LimitsConfig(run_retention_days=3, run_retention_bytes=0)
         assert clean_runs(app, limits, now=later(app, run_id, 2.9)) == []
+        assert clean_runs(app, limits, now=later(app, run_id, 3.1)) == [run_id]
+
+
+async def test_what_a_run_wrote_that_was_cancelled_after_its_id_was_handed_out_stays_until_it_is_fetched(
+    world: World,
+) -> None:
+    up = world.fifo("up")
+    async with world.app() as app:
+        steps = agent.prompt({"say": "so far"}, {"reach": str(up)}, {"hang": True})
+        run_id = await ask(app, world, steps, wait_secs=0)
+        await up.reached()
+        with anyio.fail_after(PATIENCE_SECS):
+            await runs.cancel(app, CancelRequest(run_id=run_id))
+        limits = LimitsConfig(run_retention_days=3, run_retention_bytes=1)
+        assert clean_runs(app, limits, now=later(app, run_id, 3.1)) == []
+        await runs.runs(app, RunsRequest(action="status", run_id=run_id), world.caller())
         assert clean_runs(app, limits, now=later(app, run_id, 3.1)) == [run_id]
 
 

@@ -1,6 +1,6 @@
 """Removes records of runs that were fetched and are old, or that weigh too much. Unread and running ones stay.
 
-One that was cancelled counts as fetched: whoever called it off, or left, is waiting for no result.
+One that was cancelled before its id was handed out counts as fetched: its caller called it off, or left.
 A run that a client polls as a task stays as long as the client was told (`ttlMs`).
 """
 
@@ -89,7 +89,7 @@ def _candidates(app: App) -> tuple[list[Kept], Counter[str]]:
             continue
         own = () if state.record.kind == "prompt" else tuple(app.runs.children(run_id))
         listed.update(own)
-        if state.status == "cancelled" or (not state.unread and state.status != "running"):
+        if state.status != "running" and not (state.unread and _may_be_fetched(app, state)):
             found.append(Kept(state.record.created_at, run_id, own))
     # no run shows a child whose driver was killed before it could note it
     found += [
@@ -98,6 +98,10 @@ def _candidates(app: App) -> tuple[list[Kept], Counter[str]]:
         if not listed[child.record.id] and child.status != "running" and not _has_parent(app, child)
     ]
     return found, listed
+
+
+def _may_be_fetched(app: App, state: RunState) -> bool:
+    return state.status != "cancelled" or app.runs.marked(state.record.id, "handed")
 
 
 def _has_parent(app: App, child: RunState) -> bool:
