@@ -291,7 +291,7 @@ class LimitsConfig(_Section):
         default=None, description="Reported cost per day (UTC) after which runs are refused; null for no budget."
     )
     run_retention_days: Days = Field(
-        default=30, description="Records of finished runs older than this are removed; 0 keeps them for ever."
+        default=30, description="Records of finished, read runs older than this are removed; 0 keeps them for ever."
     )
     run_retention_bytes: Annotated[int, Field(strict=True, ge=0, le=2**50)] = Field(
         default=5 * GIB, description="When run records weigh more, the oldest read ones are removed; 0 for no bound."
