@@ -133,6 +133,17 @@ async def test_an_address_that_others_can_reach_is_not_served_without_keys(world
             await serve(_at(world, host), world.environ, None)
 
 
+async def test_every_web_page_may_call_only_with_a_key(world: World) -> None:
+    anybody = world.loaded(server__port=0, server__cors_allowed_origins=["https://app.example", "*"])
+    with pytest.raises(ClinvkError, match="every web page"):
+        await serve(anybody, world.environ, None)
+    async with gateway(world, environ=KEYS, server__cors_allowed_origins=["*"]) as server:
+        page = {"Origin": "https://evil.example"}
+        stranger = await server.client.get("/api/v1/runs", headers=page)
+        known = await server.client.get("/api/v1/runs", headers={**page, "X-Api-Key": "first-key"})
+    assert [stranger.status_code, known.status_code] == [401, 200]
+
+
 def _at(world: World, host: str) -> Loaded:
     return world.loaded(server__host=host, server__port=0)
 

@@ -18,7 +18,7 @@ async def serve(loaded: Loaded, environ: Mapping[str, str], mounting: Mounting |
     """Serve until a signal comes. Raises ClinvkError when it cannot, or may not, be served as configured."""
     settings = loaded.config.server
     keyring = Keyring(loaded.home, environ)
-    check_exposure(settings.host, keyring)
+    check_exposure(settings.host, keyring, settings.cors_allowed_origins)
     with listener.bound(loaded, "server") as listening:
         async with AsyncExitStack() as stack:
             app = await stack.enter_async_context(served(loaded, environ))

@@ -29,9 +29,20 @@ def refusal(_scope: Scope, status: int, failure: Failure) -> Response:
     return JSONResponse({"error": asdict(failure)}, status, headers=headers)
 
 
-def check_exposure(host: str, keyring: Keyring) -> None:
-    """Raises ClinvkError(policy_denied) for an address that others can reach when there are no keys."""
-    if not is_loopback(host) and not keyring.required:
+def check_exposure(host: str, keyring: Keyring, origins: Sequence[str] = ()) -> None:
+    """Raises ClinvkError(policy_denied) for what lets strangers in when there are no keys.
+
+    That is an address that others can reach, or every web page (`*` among `origins`) that the user opens.
+    """
+    if keyring.required:
+        return
+    if "*" in origins:
+        raise ClinvkError(
+            "policy_denied",
+            "refused to let every web page call the server without API keys",
+            hint="name the origins in server.cors_allowed_origins, or make a key with `clinvk keys create NAME`",
+        )
+    if not is_loopback(host):
         raise ClinvkError(
             "policy_denied",
             f"refused to listen on {host}, which other machines may reach, without API keys",
