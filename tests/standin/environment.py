@@ -59,7 +59,6 @@ check_for_update_on_startup = false
 
 [features]
 plugins = false
-unbounded_connection_retries = false
 
 [analytics]
 enabled = false
