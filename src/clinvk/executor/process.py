@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -359,8 +358,3 @@ def keeping() -> Generator[Keeper]:
         yield kept
     finally:
         kept.close()
-
-
-def now() -> float:
-    """Unix time; one place, so that records agree."""
-    return time.time()
