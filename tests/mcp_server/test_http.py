@@ -222,6 +222,7 @@ async def test_a_request_body_over_the_limit_is_refused() -> None:
     [
         (["mcp.host=0.0.0.0"], {}, "policy_denied: refused to listen on 0.0.0.0"),
         (["mcp.host='::'"], {}, "policy_denied: refused to listen on ::"),
+        (["server.cors_allowed_origins=['*']"], {}, "policy_denied: refused to let every web page call"),
         (["mcp.host=127.0.0.1"], {"CLINVK_API_KEYS": " , "}, "policy_denied: CLINVK_API_KEYS is set but holds no key"),
         (["mcp.host=192.0.2.1"], KEYS, "192.0.2.1 port 0 cannot be had"),
         (["mcp.http_path=/health", "mcp.expose_health=true"], {}, "/health is the path of the health report"),

@@ -124,7 +124,7 @@ async def run(loaded: Loaded, environ: Mapping[str, str]) -> None:
     """
     settings = loaded.config.mcp
     keyring = Keyring(loaded.home, environ)
-    guard.check_exposure(settings.host, keyring)
+    guard.check_exposure(settings.host, keyring, loaded.config.server.cors_allowed_origins)
     if settings.expose_health and settings.http_path == health_of.PATH:
         message = f"{health_of.PATH} is the path of the health report; choose another"
         raise listener.problem(loaded, "mcp.http_path", message)
