@@ -141,6 +141,17 @@ async def test_parallel_chain_and_compare_answer_with_every_part(world: World) -
     assert sorted(part["backend"] for part in compare.json()["ranking"]) == ["claude", "codex"]
 
 
+@pytest.mark.parametrize(("field", "value"), [("wait_secs", 5), ("output_format", "stream-json")])
+async def test_a_call_in_the_background_refuses_what_it_would_pass_over(
+    world: World, field: str, value: object
+) -> None:
+    async with gateway(world) as server:
+        body = {"prompt": "hello", "backend": "claude", "background": True, field: value}
+        answer = await server.post("/api/v1/prompt", body)
+    assert (answer.status_code, answer.json()["error"]["details"]) == (422, {"field": field})
+    assert world.calls() == []
+
+
 @pytest.mark.parametrize("how", ["background", "prefer"])
 async def test_a_call_that_does_not_wait_is_answered_with_where_to_look(world: World, how: str) -> None:
     fifo = world.fifo("gate")

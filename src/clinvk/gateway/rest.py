@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Scope
 
-from clinvk.errors import Failure
+from clinvk.errors import ClinvkError, Failure
 from clinvk.executor.live import Listener
 from clinvk.gateway import answers
 from clinvk.gateway.attended import attended
@@ -37,6 +37,7 @@ def endpoint(service: Service, operation: Operation) -> Callable[[Request], Awai
         service.drain.check()
         call = await parsed(request, operation.call)
         _note(trail, call)
+        _check_background(call)
         patience = _patience(service, request, call)
         asked = operation.asked(call, patience)
 
@@ -68,6 +69,19 @@ def _note(trail: Trail, call: Call) -> None:
     trail.workdir = ",".join(dict.fromkeys(option.workdir for option in options if option.workdir))
     trail.backend = ",".join(dict.fromkeys(option.backend for option in options if option.backend))
     trail.prompts = list(dict.fromkeys(option.prompt for option in options))
+
+
+def _check_background(call: Call) -> None:
+    """A call that answers at once neither waits nor streams. Raises ClinvkError(invalid_request)."""
+    asked = {"wait_secs": bool(call.wait_secs), "output_format": call.output_format == "stream-json"}
+    for name, is_asked in asked.items():
+        if call.background and is_asked:
+            raise ClinvkError(
+                "invalid_request",
+                f"{name} means nothing with background: true, which answers at once",
+                hint="leave one of them out; GET /api/v1/runs/{id}?wait_secs= waits, .../events streams",
+                details={"field": name},
+            )
 
 
 def _patience(service: Service, request: Request, call: Call) -> float:
