@@ -54,6 +54,18 @@ async def test_a_result_that_nobody_fetched_is_given_to_who_asks_again_even_afte
     assert len(world.calls()) == 2
 
 
+async def test_a_result_of_yesterday_is_no_answer_to_the_question_of_today(world: World) -> None:
+    async with world.app() as app:
+        first = await ask(app, world, "hello", wait_secs=0)
+        await finished(app, first.run_id)
+        record = app.runs.record(first.run_id)
+        yesterday = record.model_copy(update={"created_at": record.created_at - 86_400})
+        (app.runs.path(first.run_id) / "request.json").write_text(yesterday.model_dump_json(), encoding="utf-8")
+    async with world.app() as app:
+        today = await ask(app, world, "hello")
+    assert (today.run_id != first.run_id, today.warnings) == (True, [])
+
+
 async def test_other_options_are_another_request(world: World) -> None:
     async with world.app() as app:
         first = await ask(app, world, "hello", wait_secs=0)

@@ -5,15 +5,18 @@ another process, or have ended without anybody fetching the result. A run of sev
 handed out or not.
 """
 
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from clinvk.errors import ClinvkError
 from clinvk.executor.live import LiveRun
-from clinvk.executor.runs import RunStore
+from clinvk.executor.runs import RunState, RunStore
 from clinvk.files import private_folder, write_whole
 from clinvk.tools.app import App
 from clinvk.tools.settle import settled
+
+JUST_ENDED_SECS = 3600.0  # clients repeat what they gave up within minutes, or when they were started again
 
 
 class Requests:
@@ -60,9 +63,10 @@ def live_twin(app: App, mark: str) -> LiveRun | None:
 
 
 def recorded_twin(app: App, mark: str) -> str | None:
-    """The handed-out run of the same request that still runs elsewhere or has a result that nobody fetched.
+    """The handed-out run of the same request that still runs elsewhere, or has just ended with a result nobody fetched.
 
-    One that was cancelled or cut off is none: who asks again wants it done.
+    One that was cancelled or cut off is none: who asks again wants it done. Nor is an old one: who asks again the next
+    day asks about another day.
     """
     run_id = _noted(app, mark)
     if run_id is None:
@@ -70,11 +74,17 @@ def recorded_twin(app: App, mark: str) -> str | None:
     state = settled(app, run_id)
     if state.status == "running":  # one that is still waited for elsewhere would end with its client
         return run_id if app.runs.marked(run_id, "handed") else None
-    if state.unread and state.status in ("completed", "failed"):
+    if state.unread and state.status in ("completed", "failed") and _has_just_ended(state):
         return run_id
     if state.status != "interrupted":
         Requests(app.home).forget(mark)
     return None
+
+
+def _has_just_ended(state: RunState) -> bool:
+    result = state.result or {}
+    lasted_ms = result.get("total_duration_ms", result.get("duration_ms")) or 0
+    return time.time() < state.record.created_at + lasted_ms / 1000 + JUST_ENDED_SECS
 
 
 def cut_off_twin(app: App, mark: str) -> str | None:
