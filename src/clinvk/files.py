@@ -84,7 +84,7 @@ def write_whole(path: Path, data: bytes, *, sync: bool = False, sync_folder: boo
                 beside.unlink()
             raise
         if sync_folder:
-            _sync_names(path.parent)
+            to_disk(path.parent)
 
 
 def append_line(path: Path, line: bytes) -> int:
@@ -143,8 +143,9 @@ def _failed(what: str, path: Path, error: OSError, hint: str) -> ClinvkError:
     return ClinvkError("internal", message, hint=hint, details={"path": str(path), "errno": error.errno})
 
 
-def _sync_names(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def to_disk(path: Path) -> None:
+    """Have a file, or the names in a folder, outlast a loss of power. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:

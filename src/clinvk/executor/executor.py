@@ -139,6 +139,7 @@ class Executor:
             return
         with suppress(ClinvkError):
             self.runs.mark(live.record.id, "handed")
+            self.runs.secure(live.record.id)
         self.bequeath(live, argv)
         live.detach()
 

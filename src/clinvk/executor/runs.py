@@ -26,7 +26,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clinvk.errors import ClinvkError
-from clinvk.files import is_held, private, reading, taken, write_whole, writing
+from clinvk.files import is_held, private, reading, taken, to_disk, write_whole, writing
 
 RunKind = Literal["prompt", "parallel", "chain", "compare"]
 Mark = Literal["handed", "read", "cancel", "task"]
@@ -99,6 +99,13 @@ class RunStore:
             shutil.rmtree(hidden, ignore_errors=True)
             raise
         return lock
+
+    def secure(self, run_id: str) -> None:
+        """Have the record outlast a loss of power: without it nobody could tell what became of the run."""
+        folder = self.path(run_id)
+        for path in (folder / "request.json", folder, self.folder):
+            with writing(path):
+                to_disk(path)
 
     def change_plan(self, run_id: str, plan: dict[str, Any]) -> None:
         """Record that another command than planned at first is run, so that its output is judged as its own."""
