@@ -13,7 +13,7 @@ BARE_SERVER = Path(__file__).with_name("bare_server.py")
 
 
 def starting(folder: Path, scale: Scale) -> list[Figure]:
-    """The server to its list of tools, against the SDK's own; `clinvk version` against a bare interpreter."""
+    """The server to its list of tools, against the SDK's own; short commands against a bare interpreter."""
     where = place.create(folder)
     samples = interleaved(
         {
@@ -21,6 +21,7 @@ def starting(folder: Path, scale: Scale) -> list[Figure]:
             "clinvk mcp": timed(lambda: _listed(where, place.server())),
             "python -c pass": timed(lambda: _run(where, [sys.executable, "-c", "pass"])),
             "clinvk version": timed(lambda: _run(where, [*place.clinvk(), "version"])),
+            "clinvk sessions list": timed(lambda: _run(where, [*place.clinvk(), "sessions", "list"])),
         },
         scale.starts,
         warmup=1,
@@ -28,6 +29,9 @@ def starting(folder: Path, scale: Scale) -> list[Figure]:
     return [
         samples.figure("spawn to tools/list: of a bare SDK server", "clinvk mcp", times="bare server", aim=1.1),
         samples.figure("clinvk version: of python -c pass", "clinvk version", times="python -c pass", aim=4),
+        samples.figure(
+            "clinvk sessions list: of python -c pass", "clinvk sessions list", times="python -c pass", aim=12
+        ),
     ]
 
 
