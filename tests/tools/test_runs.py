@@ -343,7 +343,7 @@ async def test_who_comes_late_is_told_what_has_begun(world: World) -> None:
         request = RunsRequest(action="wait", run_id=running.run_id, wait_secs=0)
         await runs.runs(app, request, world.caller(lambda _run_id, _backend, event: heard.append(event)))
         await go.release()
-    assert heard == [RunStarted(running.run_id, "claude")]
+    assert heard[:1] == [RunStarted(running.run_id, "claude")]
 
 
 async def test_the_output_is_read_by_pages_and_searched(world: World) -> None:
