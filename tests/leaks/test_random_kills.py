@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from clinvk.request import RunsRequest
-from clinvk.response import ChainResult, PromptResult
+from clinvk.response import ChainResult, ParallelResult, PromptResult
 from clinvk.tools import runs
 from clinvk.tools.app import App
 from fakes import agent
@@ -22,7 +23,8 @@ pytestmark = pytest.mark.anyio
 
 ENDINGS = {"completed", "failed", "cancelled", "interrupted"}
 WORDS = ["zero ", "one ", "two ", "three ", "four "]
-VICTIMS = ("server", "keeper", "supervisor", "agent", "server and keeper", "nobody")
+VICTIMS = ("server", "keeper", "supervisor", "agent", "server and keeper", "client", "nobody")
+LONG_MOMENT = 20_000  # turns of the event loop: longer than a run takes to start
 
 
 def script(up: str, go: str, stop: int) -> str:
@@ -41,27 +43,31 @@ def supervisor_of(world: World, run_id: str) -> int:
     return int(state["supervisor"]["pid"])
 
 
-def kill(world: World, server: Server, victim: str, told: dict[str, Any]) -> None:
-    pids = {
-        "server": [server.process.pid],
-        "keeper": [server.keeper],
-        "supervisor": [supervisor_of(world, told["run"])],
-        "agent": [told["pid"]],
-        "server and keeper": [server.process.pid, server.keeper],
-        "nobody": [],
-    }
-    for pid in pids[victim]:
+async def kill(world: World, server: Server, victim: str, told: dict[str, Any]) -> None:
+    pids: list[int] = []
+    match victim:
+        case "supervisor":
+            pids = [supervisor_of(world, told["run"])]
+        case "agent":
+            pids = [told["pid"]]
+        case "client":  # all that a server sees of its end
+            assert server.process.stdin is not None
+            await server.process.stdin.aclose()
+        case _:
+            pids = [server.process.pid] if "server" in victim else []
+            pids += [server.keeper] if "keeper" in victim else []
+    for pid in pids:
         os.kill(pid, signal.SIGKILL)
 
 
-async def final(app: App, world: World, run_id: str) -> PromptResult | ChainResult:
+async def final(app: App, world: World, run_id: str) -> PromptResult | ChainResult | ParallelResult:
     with anyio.fail_after(PATIENCE_SECS):
         found = await runs.runs(app, RunsRequest(action="wait", run_id=run_id), world.caller())
-    assert isinstance(found.result, PromptResult | ChainResult)
+    assert isinstance(found.result, PromptResult | ChainResult | ParallelResult)
     return found.result
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(28))
 async def test_a_run_ends_in_one_way_and_leaves_nothing(tmp_path: Path, private_home: Path, seed: int) -> None:
     chance = random.Random(seed)
     victim, stop = VICTIMS[seed % len(VICTIMS)], chance.randrange(len(WORDS))
@@ -79,8 +85,8 @@ async def test_a_run_ends_in_one_way_and_leaves_nothing(tmp_path: Path, private_
                 await server.told()
             told = await up.reached()
             world.processes.watch_agent(told)
-            kill(world, server, victim, told)
-            if victim in ("nobody", "keeper") or (handed and "server" in victim):
+            await kill(world, server, victim, told)
+            if victim in ("nobody", "keeper") or (handed and victim in ("server", "server and keeper", "client")):
                 await go.release()
                 if not handed:
                     await server.told()
@@ -100,3 +106,29 @@ async def test_a_run_ends_in_one_way_and_leaves_nothing(tmp_path: Path, private_
         assert mine.output.startswith(said)
     expected = {"nobody": "completed", "keeper": "completed", "supervisor": "interrupted", "agent": "failed"}
     assert mine.status == expected.get(victim, "completed" if handed else "cancelled")
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_whenever_it_is_killed_no_run_stays_without_an_end(tmp_path: Path, private_home: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    victim, handed = ("server", "keeper", "server and keeper", "client")[seed % 4], chance.random() < 0.5
+    world = create(tmp_path / "world", private_home)
+    steps: list[agent.Step] = [{"spawn": ["plain", "daemon"]}, *({"say": word} for word in WORDS)]
+    tasks = [{"prompt": agent.prompt(*steps), "backend": name} for name in ("claude", "codex", "gemini")]
+    try:
+        async with serving(world) as server:
+            await server.ask("parallel", tasks=tasks, max_parallel=2, **({"wait_secs": 0} if handed else {}))
+            for _ in range(chance.randrange(LONG_MOMENT)):
+                await anyio.lowlevel.checkpoint()
+            await kill(world, server, victim, {})
+            with anyio.fail_after(PATIENCE_SECS):
+                if victim != "keeper":
+                    await server.process.wait()
+            async with world.app() as app:
+                ended = [(await final(app, world, run_id)).status for run_id in app.runs.ids()]
+            watch_all(world)
+            await server.leave()
+            await world.processes.ended()
+    finally:
+        world.processes.kill()
+    assert set(ended) <= ENDINGS
