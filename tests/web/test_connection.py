@@ -138,3 +138,8 @@ async def test_what_is_no_http_is_answered_like_every_other_mistake(parser: list
         status, headers, body = answer(await rest(stream))
     assert (status, body["error"]["code"]) == (400, "invalid_request")
     assert headers.items() >= SECURITY_HEADERS.items()
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+def test_an_idle_connection_is_kept_longer_than_clients_keep_theirs(parser: listener.Parser) -> None:
+    assert listener.configured(PlainTextResponse("hello"), parser).timeout_keep_alive > 60

@@ -19,6 +19,8 @@ from clinvk.config.problems import ConfigError, Problem
 from clinvk.web.connection import FastProtocol, StrictProtocol
 
 BACKLOG = 2048  # uvicorn's own
+# Longer than clients keep an idle connection (httpx 5 s, Node 4 s): with uvicorn's 5 s a request can meet the closing.
+KEEP_ALIVE_SECS = 75
 SHUTDOWN_SECS = 10  # handlers were told already; what is left is stopping processes and sending the last answers
 
 Section = Literal["mcp", "server"]
@@ -58,6 +60,7 @@ def configured(app: ASGIApp, http: Parser) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECS,
         timeout_graceful_shutdown=SHUTDOWN_SECS,
     )
 
