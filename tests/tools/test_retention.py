@@ -132,7 +132,7 @@ async def cut_off_chain(world: World, app: App, texts: list[str]) -> ChainReques
     """A chain, run `cafe`, of which the first step, run `beef`, was done when everything was cut off."""
     request = ChainRequest.model_validate({"steps": [{"prompt": text, "backend": "claude"} for text in texts]})
     asked = request.model_dump(exclude_defaults=True)
-    mark = fingerprint("chain", asked, world.caller())
+    mark = fingerprint(app, "chain", asked, world.caller())
     done = app.runs.record(await ask(app, world, texts[0]))
     about = {"id": "cafe", "kind": "chain", "fingerprint": mark, "request": asked, "created_at": done.created_at - 9}
     lock = app.runs.create(done.model_copy(update=about))

@@ -6,7 +6,15 @@ It asks a backend for a command and for the meaning of its output, and knows non
 import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 
 import anyio
 import anyio.abc
@@ -22,12 +30,12 @@ from clinvk.executor.plan import Plan, Prepared, dump
 from clinvk.executor.process import Adopted, Keeper, Launch
 from clinvk.executor.proctree import kill_strays
 from clinvk.executor.reading import Reading, follow
-from clinvk.executor.runs import RunRecord, RunStore
+from clinvk.executor.runs import Mark, RunRecord, RunStore
 from clinvk.executor.spool import chunks
 from clinvk.executor.stdin import Stdin, open_stdin
 from clinvk.files import write_whole, writing
 
-LOOK_SECS = 0.2  # how often a queued run looks whether another process cancelled it
+LOOK_SECS = 0.2  # how often it is looked whether another process has marked a run
 CLOSE_SECS = 5.0  # for the runs that are still waited on to end, when the server stops: grace + sweep + saving
 
 Work = Callable[[LiveRun], Awaitable[BaseModel]]
@@ -137,11 +145,11 @@ class Executor:
         """
         if live.handed or live.done.is_set():
             return
-        with suppress(ClinvkError):
-            self.runs.mark(live.record.id, "handed")
-            self.runs.secure(live.record.id)
         self.bequeath(live, argv)
         live.detach()
+        with suppress(ClinvkError):  # last: other processes rely on it
+            self.runs.mark(live.record.id, "handed")
+            self.runs.secure(live.record.id)
 
     def bequeath(self, live: LiveRun, argv: Sequence[str]) -> None:
         """Have a run driven on by `argv` when this process is gone."""
@@ -174,18 +182,24 @@ class Executor:
                 conclusion = _judged(plan, reading, ending)
             return self._finish(plan, live, reading, conclusion, save)
 
-    @contextmanager
-    def _heeding_others(self, live: LiveRun) -> Generator[None]:
+    def _heeding_others(self, live: LiveRun) -> AbstractContextManager[None]:
         """While the run waits for a place, another process can only leave a mark to cancel it."""
+        if not self.admission.is_full(live.record.backend):
+            return nullcontext()
+        return self.once_marked(live.record.id, "cancel", live.cancel)
+
+    @contextmanager
+    def once_marked(self, run_id: str, mark: Mark, act: Callable[[], None]) -> Generator[None]:
+        """Do something in the time of the scope as soon as another process has set a mark on a run."""
         looking = anyio.CancelScope()
 
         async def look() -> None:
             with looking:
-                while not self.runs.marked(live.record.id, "cancel"):  # noqa: ASYNC110 - another process sets it
+                while not self.runs.marked(run_id, mark):  # noqa: ASYNC110 - another process sets it
                     await anyio.sleep(LOOK_SECS)
-                live.cancel()
+                act()
 
-        if self._tasks is not None and self.admission.is_full(live.record.backend):
+        if self._tasks is not None:
             self._tasks.start_soon(look)
         try:
             yield

@@ -5,8 +5,8 @@
     events.jsonl   the unified events, one per line
     output.txt     the whole answer, where it is longer than what result.json holds
     result.json    the result; once it is there the run has ended, and only what its error says of the program is added
-    handed, read, cancel, task   empty marks: its id was given out; its result was fetched; its end was asked for; a
-                   client was told how long it stays
+    handed, read, cancel, task, shared   empty marks: its id was given out; its result was fetched; its end was asked
+                   for; a client was told how long it stays; another process waits for it too
     unsaved-STATUS   another mark: that it ended so was told, but the disk had no room for its result
     run.lock       held by whoever drives the run, and by its keeper
 
@@ -29,7 +29,7 @@ from clinvk.errors import ClinvkError
 from clinvk.files import is_held, private, reading, taken, to_disk, write_whole, writing
 
 RunKind = Literal["prompt", "parallel", "chain", "compare"]
-Mark = Literal["handed", "read", "cancel", "task"]
+Mark = Literal["handed", "read", "cancel", "task", "shared"]
 RunEnd = Literal["completed", "failed", "cancelled", "interrupted"]
 ENDS: tuple[RunEnd, ...] = get_args(RunEnd)
 LEFT_BEHIND_SECS = 3600.0  # a folder that waits this long for its name belongs to a process that died

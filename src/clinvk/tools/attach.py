@@ -1,22 +1,29 @@
 """No double work: the same request of the same client finds the run that it began before.
 
-In this process any such run that is still going on; on disk those whose id was handed out: they may be driven by
-another process, or have ended without anybody fetching the result. A run of several that was cut off is continued,
-handed out or not.
+Any such run that still goes on, whichever process drives it, or that has ended without anybody fetching the result.
+A run of several that was cut off is continued.
 """
 
+import fcntl
+import os
 import time
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+
+import anyio
 
 from clinvk.errors import ClinvkError
 from clinvk.executor.live import LiveRun
 from clinvk.executor.runs import RunState, RunStore
-from clinvk.files import private_folder, write_whole
+from clinvk.files import private_folder, write_whole, writing
 from clinvk.tools.app import App
 from clinvk.tools.settle import settled
 
 JUST_ENDED_SECS = 3600.0  # clients repeat what they gave up within minutes, or when they were started again
+CLAIMS = 64  # locks that all requests share
+CLAIM_SECS = 2.0  # holders need milliseconds; only a stopped process takes this long, and is not waited for
+CLAIM_POLL_SECS = 0.005
 
 
 class Requests:
@@ -24,6 +31,22 @@ class Requests:
 
     def __init__(self, home: Path) -> None:
         self._folder = home / "cache" / "requests"
+        self._locks = home / "locks"
+
+    @asynccontextmanager
+    async def claimed(self, mark: str) -> AsyncGenerator[None]:
+        """Nobody else looks for the run of a request, or begins one, meanwhile; not to be held while waiting."""
+        path = self._locks / f"request-{int(mark[:8], 16) % CLAIMS:02d}.lock"
+        private_folder(self._locks)
+        with writing(path):
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            with anyio.move_on_after(CLAIM_SECS):
+                while not _locked(lock):  # noqa: ASYNC110 - another process holds it
+                    await anyio.sleep(CLAIM_POLL_SECS)
+            yield
+        finally:
+            os.close(lock)
 
     def note(self, mark: str, run_id: str) -> None:
         """Remember the run of a request."""
@@ -54,6 +77,14 @@ class Requests:
                     self.forget(path.name)
 
 
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def live_twin(app: App, mark: str) -> LiveRun | None:
     """The run of the same request that this process drives."""
     for live in app.executor.live.values():
@@ -63,7 +94,7 @@ def live_twin(app: App, mark: str) -> LiveRun | None:
 
 
 def recorded_twin(app: App, mark: str) -> str | None:
-    """The handed-out run of the same request that still runs elsewhere, or has just ended with a result nobody fetched.
+    """The run of the same request that still runs elsewhere, or has just ended with a result nobody fetched.
 
     One that was cancelled or cut off is none: who asks again wants it done. Nor is an old one: who asks again the next
     day asks about another day.
@@ -72,8 +103,8 @@ def recorded_twin(app: App, mark: str) -> str | None:
     if run_id is None:
         return None
     state = settled(app, run_id)
-    if state.status == "running":  # one that is still waited for elsewhere would end with its client
-        return run_id if app.runs.marked(run_id, "handed") else None
+    if state.status == "running":  # one that is driven here is being cancelled: it was no live twin
+        return None if run_id in app.executor.live or app.runs.marked(run_id, "cancel") else run_id
     if state.unread and state.status in ("completed", "failed") and _has_just_ended(state):
         return run_id
     if state.status != "interrupted":

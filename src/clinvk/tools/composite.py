@@ -14,7 +14,7 @@ from clinvk.request import ChainRequest, CompareRequest, ParallelRequest
 from clinvk.response import ChainResult, CompareResult, ParallelResult
 from clinvk.tools import assemble
 from clinvk.tools.app import App, new_id
-from clinvk.tools.attach import Requests, cut_off_twin
+from clinvk.tools.attach import cut_off_twin
 from clinvk.tools.caller import Caller
 from clinvk.tools.prepare import check_depth, fingerprint
 from clinvk.tools.waiting import answered
@@ -34,7 +34,7 @@ async def run(
     """Record the run, drive it in the background and wait for it as long as the caller does."""
     check_depth(app)
     name = _kind(kind)
-    mark = fingerprint(name, request.model_dump(exclude_defaults=True), caller)
+    mark = fingerprint(app, name, request.model_dump(exclude_defaults=True), caller)
     wait = (request.wait_secs, request.fresh, mark)
     return await answered(app, kind, caller, wait, lambda: _begin(app, request, caller, name, mark, drive))
 
@@ -67,7 +67,6 @@ def _begin(
     live = app.executor.host(record, work(app, caller, drive), lambda failure: failed(record, failure))
     if before is not None:
         _continue(app, record.id, before)
-    Requests(app.home).note(mark, record.id)  # not only when it is handed out: it may be cut off before that
     return live
 
 

@@ -271,8 +271,12 @@ def _limits(config: Config, options: PromptOptions) -> Limits:
     )
 
 
-def fingerprint(kind: str, request: Mapping[str, Any], caller: Caller) -> str:
-    """What makes two requests of one client the same: everything but how long it waits."""
+def fingerprint(app: App, kind: str, request: Mapping[str, Any], caller: Caller) -> str:
+    """What makes two requests of one client the same: everything but how long it waits.
+
+    An agent that clinvk started does not ask for the run that it is itself a part of.
+    """
     same = {key: value for key, value in request.items() if key not in ("wait_secs", "fresh")}
-    text = json.dumps([kind, caller.client, str(caller.cwd), same], sort_keys=True, default=str)
+    whose = [caller.client, environment.depth(app.environ), str(caller.cwd)]
+    text = json.dumps([kind, *whose, same], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -34,7 +34,7 @@ async def prompt(app: App, request: PromptRequest, caller: Caller) -> PromptResu
     """Run one prompt and wait for it. Raises ClinvkError for what was refused before anything started."""
     if request.dry_run:
         return dry_run(app, request, caller)
-    mark = fingerprint("prompt", request.model_dump(exclude_defaults=True), caller)
+    mark = fingerprint(app, "prompt", request.model_dump(exclude_defaults=True), caller)
     wait = (request.wait_secs, request.fresh, mark)
     return await answered(app, PromptResult, caller, wait, lambda: start(app, request, caller, mark=mark))
 

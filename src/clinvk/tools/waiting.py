@@ -1,6 +1,7 @@
 """How long a caller waits, and what becomes of the run when it does not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from clinvk.tools.settle import RESULTS, current, settled
 from clinvk.tools.settle import Result as Answer
 
 STOP_SECS = 20.0  # grace, sweep and saving, on a busy machine; the run ends by itself after that
+HANDING_SECS = 2.0  # for the driver of a run to hand it out to another process; it looks every 0.2 s
 LOOK_SECS = 0.1  # how often a run that another process drives is looked at
 
 Result = TypeVar("Result", bound=Answer)
@@ -32,13 +34,20 @@ async def answered(
     request.
     """
     wait_secs, fresh, mark = wait
-    patience = app.config.mcp.wait_secs if wait_secs is None else wait_secs
-    twin = None if fresh else live_twin(app, mark)
-    recorded = None if fresh or twin is not None else recorded_twin(app, mark)
-    if recorded is not None:
-        result = await _elsewhere(app, recorded, kind, patience, caller)
-    else:
-        result = await _here(app, twin or start(), kind, patience, caller)
+    until = anyio.current_time() + (app.config.mcp.wait_secs if wait_secs is None else wait_secs)
+    result: Result | None = None
+    while result is None:
+        async with Requests(app.home).claimed(mark):
+            twin = None if fresh else live_twin(app, mark)
+            recorded = None if fresh or twin is not None else recorded_twin(app, mark)
+            live = twin or (start() if recorded is None else None)
+            if live is not None and twin is None:
+                Requests(app.home).note(mark, live.record.id)
+        patience = max(0.0, until - anyio.current_time())
+        if recorded is not None:
+            result = await _joined(app, recorded, kind, patience, caller)
+        elif live is not None:
+            result = await _here(app, live, kind, patience, caller)
     if twin is not None or recorded is not None:
         result.warnings.append(
             f"the same request was made before: this is its run {result.run_id}; fresh=true starts another"
@@ -51,11 +60,11 @@ async def _here(app: App, live: LiveRun, kind: type[Result], patience: float, ca
     """Wait for a run of this process.
 
     Who is told `running` is given the run's id: from then on the run outlives its client and this process. When the
-    caller is cancelled first, and nobody else waits, the run is cancelled with it.
+    caller is cancelled first, and nobody else waits, here or elsewhere, the run is cancelled with it.
     """
     live.waiters += 1
     try:
-        with live.heard_by(caller.listener), anyio.move_on_after(patience):
+        with _shared(app, live), live.heard_by(caller.listener), anyio.move_on_after(patience):
             await done(live, caller)
     except QuestionPending:
         _hand_out(app, live)
@@ -76,9 +85,18 @@ async def _here(app: App, live: LiveRun, kind: type[Result], patience: float, ca
     return _read(app, live.record.id, kind)
 
 
+@contextmanager
+def _shared(app: App, live: LiveRun) -> Generator[None]:
+    """Meanwhile the run is handed out as soon as another process waits for it too."""
+    if live.handed:
+        yield
+        return
+    with app.executor.once_marked(live.record.id, "shared", lambda: _hand_out(app, live)):
+        yield
+
+
 def _hand_out(app: App, live: LiveRun) -> None:
     """From now on the run outlives its client and this process."""
-    Requests(app.home).note(live.record.fingerprint, live.record.id)
     app.executor.hand_out(live, heir_argv(app))
 
 
@@ -93,6 +111,26 @@ async def rejoined(app: App, run_id: str, wait_secs: float | None, caller: Calle
         result = await _here(app, live, kind, patience, caller)
     cut(result, app.config.output.max_chars)
     return result
+
+
+async def _joined(app: App, run_id: str, kind: type[Result], patience: float, caller: Caller) -> Result | None:
+    """Wait for a run that was begun elsewhere for the same request.
+
+    Its driver is told, and hands it out; until it did, its first client may leave and the run be stopped with it:
+    then there is none (None).
+    """
+    if _is_shareable(app, run_id):
+        app.runs.mark(run_id, "shared")
+        with anyio.move_on_after(HANDING_SECS):
+            while _is_shareable(app, run_id):  # noqa: ASYNC110 - another process drives it
+                await anyio.sleep(LOOK_SECS)
+        if settled(app, run_id).status in ("cancelled", "interrupted") and not app.runs.marked(run_id, "handed"):
+            return None
+    return await _elsewhere(app, run_id, kind, patience, caller)
+
+
+def _is_shareable(app: App, run_id: str) -> bool:
+    return settled(app, run_id).status == "running" and not app.runs.marked(run_id, "handed")
 
 
 async def _elsewhere(app: App, run_id: str, kind: type[Result], patience: float, caller: Caller) -> Result:

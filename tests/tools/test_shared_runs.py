@@ -1,0 +1,201 @@
+"""The same request at several processes at once: one run, which lives as long as one of those who asked waits."""
+
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import pytest
+from anyio.abc import TaskGroup
+
+from clinvk.executor import executor
+from clinvk.request import CancelRequest, ChainRequest, PromptRequest
+from clinvk.response import ChainResult, PromptResult
+from clinvk.tools import chain, prompt, runs
+from clinvk.tools.app import App
+from fakes import agent
+from fakes.world import PATIENCE_SECS, Fifo, World
+from leaks.server import Server, serving
+
+pytestmark = pytest.mark.anyio
+
+RACES = 12
+LOOK_SECS = 0.01
+
+
+async def ask(app: App, world: World, text: str, **options: Any) -> PromptResult:
+    request = PromptRequest.model_validate({"prompt": text, "backend": "claude", **options})
+    result = await prompt.prompt(app, request, world.caller())
+    assert isinstance(result, PromptResult)
+    return result
+
+
+async def marked(app: App, mark: Any) -> None:
+    """Wait until a run has a mark."""
+    with anyio.fail_after(PATIENCE_SECS):
+        while not any(app.runs.marked(run_id, mark) for run_id in app.runs.ids()):  # noqa: ASYNC110 - a file
+            await anyio.sleep(LOOK_SECS)
+
+
+@dataclass
+class Asker:
+    """Somebody who waits for a run that has begun, and what he is answered; others may wait with him."""
+
+    tasks: TaskGroup
+    leaving: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    answers: list[PromptResult] = field(default_factory=list[PromptResult])
+
+    async def wait(self, app: App, world: World, text: str) -> None:
+        with self.leaving:
+            self.answers.append(await ask(app, world, text))
+
+
+@asynccontextmanager
+async def asking(app: App, world: World, up: Fifo, text: str) -> AsyncGenerator[Asker]:
+    async with anyio.create_task_group() as tasks:
+        asker = Asker(tasks)
+        tasks.start_soon(asker.wait, app, world, text)
+        world.processes.watch_agent(await up.reached())
+        yield asker
+
+
+async def test_what_another_process_waits_for_is_waited_for_here_too(world: World) -> None:
+    up, go = world.fifo("up"), world.fifo("go")
+    text = agent.prompt({"reach": str(up)}, {"wait": str(go)}, {"answer": "once"})
+    async with world.app() as one, world.app() as two, asking(one, world, up, text) as asker:
+        other = Asker(asker.tasks)
+        asker.tasks.start_soon(other.wait, two, world, text)
+        await marked(two, "handed")
+        await go.release()
+    [first], [second] = asker.answers, other.answers
+    assert (first.output, first.warnings) == ("once", [])
+    assert (second.output, second.run_id) == ("once", first.run_id)
+    assert any("fresh=true" in warning for warning in second.warnings)
+    assert len(world.calls()) == 1
+
+
+async def test_who_asked_first_may_leave_when_another_process_waits_too(world: World) -> None:
+    up, go = world.fifo("up"), world.fifo("go")
+    text = agent.prompt({"reach": str(up)}, {"wait": str(go)}, {"answer": "once"})
+    async with world.app() as two, anyio.create_task_group() as tasks:
+        other = Asker(tasks)
+        async with world.app() as one, asking(one, world, up, text) as asker:
+            tasks.start_soon(other.wait, two, world, text)
+            await marked(two, "handed")
+            asker.leaving.cancel()
+        await go.release()
+    await world.processes.ended()
+    assert asker.answers == []
+    assert [(result.status, result.output) for result in other.answers] == [("completed", "once")]
+    assert len(world.calls()) == 1
+
+
+async def test_a_run_that_is_stopped_with_who_asked_first_is_begun_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "LOOK_SECS", 2 * PATIENCE_SECS)  # the driver does not see in time that it is shared
+    up = world.fifo("up")
+    text = agent.prompt({"reach": str(up)}, {"hang": True})
+    async with world.app() as one, world.app() as two, anyio.create_task_group() as tasks:
+        other = Asker(tasks)
+        async with asking(one, world, up, text) as asker:
+            tasks.start_soon(other.wait, two, world, text)
+            await marked(two, "shared")
+            asker.leaving.cancel()
+        world.processes.watch_agent(await up.reached())
+        other.leaving.cancel()
+    await world.processes.ended()
+    assert (asker.answers, other.answers) == ([], [])
+    assert len(world.calls()) == 2
+
+
+async def test_a_run_that_is_being_cancelled_is_not_given_to_who_asks_again(world: World) -> None:
+    up, again = world.fifo("up"), world.fifo("again")
+    agent.decide(world.bin, "claude", {"reach": str(up)}, {"hang": True})
+    async with world.app() as one, world.app() as two, asking(one, world, up, "x") as asker:
+        [run_id] = one.runs.ids()
+        two.runs.mark(run_id, "cancel")
+        agent.decide(world.bin, "claude", {"reach": str(again)}, {"answer": "anew"})
+        other = Asker(asker.tasks)
+        asker.tasks.start_soon(other.wait, two, world, "x")
+        await again.reached()
+        await runs.cancel(two, CancelRequest(run_id=run_id))
+    assert [(answer.output, answer.run_id != run_id) for answer in other.answers] == [("anew", True)]
+    assert [answer.status for answer in asker.answers] == ["cancelled"]
+
+
+async def test_a_chain_is_shared_as_a_whole(world: World) -> None:
+    up, go = world.fifo("up"), world.fifo("go")
+    first = agent.prompt({"reach": str(up)}, {"wait": str(go)}, {"answer": "one"})
+    steps = [{"prompt": text, "backend": "claude"} for text in (first, "two")]
+    answers: list[ChainResult] = []
+
+    async def wait(app: App) -> None:
+        result = await chain.chain(app, ChainRequest.model_validate({"steps": steps}), world.caller())
+        assert isinstance(result, ChainResult)
+        answers.append(result)
+
+    async with world.app() as one, world.app() as two, anyio.create_task_group() as tasks:
+        tasks.start_soon(wait, one)
+        await up.reached()
+        tasks.start_soon(wait, two)
+        await marked(two, "handed")
+        await go.release()
+    assert [(answer.status, answer.completed_steps) for answer in answers] == [("completed", 2)] * 2
+    assert answers[0].run_id == answers[1].run_id
+    assert len(world.calls()) == 2
+
+
+async def answers_of(
+    servers: list[Server], ask_one: Callable[[Server], Coroutine[Any, Any, None]]
+) -> list[dict[str, Any]]:
+    """What servers answer to the same request of the same moment."""
+    told: list[dict[str, Any]] = []
+
+    async def answer(server: Server) -> None:
+        told.append((await server.told())["result"])
+
+    async with anyio.create_task_group() as tasks:
+        for server in servers:
+            tasks.start_soon(ask_one, server)
+        for server in servers:
+            tasks.start_soon(answer, server)
+    return told
+
+
+@pytest.mark.parametrize("wait_secs", [0, PATIENCE_SECS], ids=["handed out", "waited for"])
+async def test_processes_that_ask_the_same_in_the_same_moment_share_one_run(world: World, wait_secs: float) -> None:
+    async with serving(world) as one, serving(world) as two, serving(world) as three:
+        servers = [one, two, three]
+        for number in range(RACES):
+            go = world.fifo(f"go-{number}")
+            text = agent.prompt({"wait": str(go)}, {"answer": str(number)})
+
+            async def ask_one(server: Server, text: str = text) -> None:
+                await server.ask("prompt", prompt=text, backend="claude", wait_secs=wait_secs)
+
+            async with anyio.create_task_group() as tasks:
+                if wait_secs:
+                    tasks.start_soon(go.release)
+                told = await answers_of(servers, ask_one)
+            assert len({result["run_id"] for result in told}) == 1, told
+            if not wait_secs:
+                await go.release()
+    assert len(world.calls()) == RACES
+
+
+async def test_a_shared_run_outlives_the_killed_server_that_began_it(world: World) -> None:
+    up, go = world.fifo("up"), world.fifo("go")
+    text = agent.prompt({"reach": str(up)}, {"wait": str(go)}, {"answer": "kept"})
+    async with world.app() as app, serving(world) as one, serving(world) as two:
+        await one.ask("prompt", prompt=text, backend="claude")
+        world.processes.watch_agent(await up.reached())
+        await two.ask("prompt", prompt=text, backend="claude")
+        await marked(app, "handed")
+        await one.kill()
+        await go.release()
+        told = (await two.told())["result"]
+    await world.processes.ended()
+    assert (told["status"], told["output"]) == ("completed", "kept")
+    assert len(world.calls()) == 1
