@@ -50,11 +50,12 @@ async def test_an_idle_stream_does_not_hold_up_the_shutdown() -> None:
                 assert await server.process.wait() == 0
 
 
-async def test_a_client_of_2026_that_leaves_cancels_its_call(tmp_path: Path) -> None:
+@pytest.mark.parametrize("modern", [False, True])
+async def test_a_client_that_leaves_cancels_its_call(modern: bool, tmp_path: Path) -> None:
     with anyio.fail_after(DEADLINE):
         async with serving() as server, httpx2.AsyncClient(timeout=DEADLINE) as client:
-            headers = await opened(client, server.url, modern=True)
-            message = call(1, {"prompt": "wait", "workdir": str(tmp_path)}, modern=True)
+            headers = await opened(client, server.url, modern=modern)
+            message = call(1, {"prompt": "wait", "workdir": str(tmp_path)}, modern=modern)
             async with anyio.create_task_group() as group:
 
                 async def post() -> None:

@@ -1,13 +1,11 @@
 """The same request at several processes at once: one run, which lives as long as one of those who asked waits."""
 
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import TaskGroup
 
 from clinvk.executor import executor
 from clinvk.request import CancelRequest, ChainRequest, PromptRequest
@@ -15,7 +13,7 @@ from clinvk.response import ChainResult, PromptResult
 from clinvk.tools import chain, prompt, runs
 from clinvk.tools.app import App
 from fakes import agent
-from fakes.world import PATIENCE_SECS, Fifo, World
+from fakes.world import PATIENCE_SECS, World
 from leaks.server import Server, serving
 
 pytestmark = pytest.mark.anyio
@@ -40,9 +38,8 @@ async def marked(app: App, mark: Any) -> None:
 
 @dataclass
 class Asker:
-    """Somebody who waits for a run that has begun, and what he is answered; others may wait with him."""
+    """Somebody who waits for a run, and what he is answered."""
 
-    tasks: TaskGroup
     leaving: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     answers: list[PromptResult] = field(default_factory=list[PromptResult])
 
@@ -51,24 +48,17 @@ class Asker:
             self.answers.append(await ask(app, world, text))
 
 
-@asynccontextmanager
-async def asking(app: App, world: World, up: Fifo, text: str) -> AsyncGenerator[Asker]:
-    async with anyio.create_task_group() as tasks:
-        asker = Asker(tasks)
-        tasks.start_soon(asker.wait, app, world, text)
-        world.processes.watch_agent(await up.reached())
-        yield asker
-
-
 async def test_what_another_process_waits_for_is_waited_for_here_too(world: World) -> None:
     up, go = world.fifo("up"), world.fifo("go")
     text = agent.prompt({"reach": str(up)}, {"wait": str(go)}, {"answer": "once"})
-    async with world.app() as one, world.app() as two, asking(one, world, up, text) as asker:
-        other = Asker(asker.tasks)
-        asker.tasks.start_soon(other.wait, two, world, text)
-        await marked(two, "handed")
+    one, two = Asker(), Asker()
+    async with world.app() as here, world.app() as there, anyio.create_task_group() as tasks:
+        tasks.start_soon(one.wait, here, world, text)
+        await up.reached()
+        tasks.start_soon(two.wait, there, world, text)
+        await marked(there, "handed")
         await go.release()
-    [first], [second] = asker.answers, other.answers
+    [first], [second] = one.answers, two.answers
     assert (first.output, first.warnings) == ("once", [])
     assert (second.output, second.run_id) == ("once", first.run_id)
     assert any("fresh=true" in warning for warning in second.warnings)
@@ -78,16 +68,18 @@ async def test_what_another_process_waits_for_is_waited_for_here_too(world: Worl
 async def test_who_asked_first_may_leave_when_another_process_waits_too(world: World) -> None:
     up, go = world.fifo("up"), world.fifo("go")
     text = agent.prompt({"reach": str(up)}, {"wait": str(go)}, {"answer": "once"})
-    async with world.app() as two, anyio.create_task_group() as tasks:
-        other = Asker(tasks)
-        async with world.app() as one, asking(one, world, up, text) as asker:
-            tasks.start_soon(other.wait, two, world, text)
-            await marked(two, "handed")
-            asker.leaving.cancel()
+    one, two = Asker(), Asker()
+    async with world.app() as there, anyio.create_task_group() as tasks:
+        async with world.app() as here:
+            tasks.start_soon(one.wait, here, world, text)
+            world.processes.watch_agent(await up.reached())
+            tasks.start_soon(two.wait, there, world, text)
+            await marked(there, "handed")
+            one.leaving.cancel()
         await go.release()
     await world.processes.ended()
-    assert asker.answers == []
-    assert [(result.status, result.output) for result in other.answers] == [("completed", "once")]
+    assert one.answers == []
+    assert [(result.status, result.output) for result in two.answers] == [("completed", "once")]
     assert len(world.calls()) == 1
 
 
@@ -97,32 +89,36 @@ async def test_a_run_that_is_stopped_with_who_asked_first_is_begun_again(
     monkeypatch.setattr(executor, "LOOK_SECS", 2 * PATIENCE_SECS)  # the driver does not see in time that it is shared
     up = world.fifo("up")
     text = agent.prompt({"reach": str(up)}, {"hang": True})
-    async with world.app() as one, world.app() as two, anyio.create_task_group() as tasks:
-        other = Asker(tasks)
-        async with asking(one, world, up, text) as asker:
-            tasks.start_soon(other.wait, two, world, text)
-            await marked(two, "shared")
-            asker.leaving.cancel()
+    one, two = Asker(), Asker()
+    async with world.app() as here, world.app() as there, anyio.create_task_group() as tasks:
+        tasks.start_soon(one.wait, here, world, text)
         world.processes.watch_agent(await up.reached())
-        other.leaving.cancel()
+        tasks.start_soon(two.wait, there, world, text)
+        await marked(there, "shared")
+        one.leaving.cancel()
+        world.processes.watch_agent(await up.reached())
+        two.leaving.cancel()
     await world.processes.ended()
-    assert (asker.answers, other.answers) == ([], [])
+    assert (one.answers, two.answers) == ([], [])
     assert len(world.calls()) == 2
 
 
 async def test_a_run_that_is_being_cancelled_is_not_given_to_who_asks_again(world: World) -> None:
     up, again = world.fifo("up"), world.fifo("again")
     agent.decide(world.bin, "claude", {"reach": str(up)}, {"hang": True})
-    async with world.app() as one, world.app() as two, asking(one, world, up, "x") as asker:
-        [run_id] = one.runs.ids()
-        two.runs.mark(run_id, "cancel")
+    one, two = Asker(), Asker()
+    run_id = ""
+    async with world.app() as here, world.app() as there, anyio.create_task_group() as tasks:
+        tasks.start_soon(one.wait, here, world, "x")
+        await up.reached()
+        [run_id] = here.runs.ids()
+        there.runs.mark(run_id, "cancel")
         agent.decide(world.bin, "claude", {"reach": str(again)}, {"answer": "anew"})
-        other = Asker(asker.tasks)
-        asker.tasks.start_soon(other.wait, two, world, "x")
+        tasks.start_soon(two.wait, there, world, "x")
         await again.reached()
-        await runs.cancel(two, CancelRequest(run_id=run_id))
-    assert [(answer.output, answer.run_id != run_id) for answer in other.answers] == [("anew", True)]
-    assert [answer.status for answer in asker.answers] == ["cancelled"]
+        await runs.cancel(there, CancelRequest(run_id=run_id))
+    assert [(answer.output, answer.run_id != run_id) for answer in two.answers] == [("anew", True)]
+    assert [answer.status for answer in one.answers] == ["cancelled"]
 
 
 async def test_a_chain_is_shared_as_a_whole(world: World) -> None:
@@ -151,17 +147,10 @@ async def answers_of(
     servers: list[Server], ask_one: Callable[[Server], Coroutine[Any, Any, None]]
 ) -> list[dict[str, Any]]:
     """What servers answer to the same request of the same moment."""
-    told: list[dict[str, Any]] = []
-
-    async def answer(server: Server) -> None:
-        told.append((await server.told())["result"])
-
     async with anyio.create_task_group() as tasks:
         for server in servers:
             tasks.start_soon(ask_one, server)
-        for server in servers:
-            tasks.start_soon(answer, server)
-    return told
+    return [(await server.told())["result"] for server in servers]
 
 
 @pytest.mark.parametrize("wait_secs", [0, PATIENCE_SECS], ids=["handed out", "waited for"])
@@ -171,6 +160,7 @@ async def test_processes_that_ask_the_same_in_the_same_moment_share_one_run(worl
         for number in range(RACES):
             go = world.fifo(f"go-{number}")
             text = agent.prompt({"wait": str(go)}, {"answer": str(number)})
+            told: list[dict[str, Any]] = []
 
             async def ask_one(server: Server, text: str = text) -> None:
                 await server.ask("prompt", prompt=text, backend="claude", wait_secs=wait_secs)
@@ -178,7 +168,7 @@ async def test_processes_that_ask_the_same_in_the_same_moment_share_one_run(worl
             async with anyio.create_task_group() as tasks:
                 if wait_secs:
                     tasks.start_soon(go.release)
-                told = await answers_of(servers, ask_one)
+                told.extend(await answers_of(servers, ask_one))
             assert len({result["run_id"] for result in told}) == 1, told
             if not wait_secs:
                 await go.release()
@@ -188,6 +178,7 @@ async def test_processes_that_ask_the_same_in_the_same_moment_share_one_run(worl
 async def test_a_shared_run_outlives_the_killed_server_that_began_it(world: World) -> None:
     up, go = world.fifo("up"), world.fifo("go")
     text = agent.prompt({"reach": str(up)}, {"wait": str(go)}, {"answer": "kept"})
+    told: dict[str, Any] = {}
     async with world.app() as app, serving(world) as one, serving(world) as two:
         await one.ask("prompt", prompt=text, backend="claude")
         world.processes.watch_agent(await up.reached())

@@ -10,12 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import anyio
-from mcp import MCPError
 from mcp.server import MCPServer
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
-from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.streamable_http import EventStore
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
@@ -25,39 +22,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from clinvk.config.cascade import Loaded
 from clinvk.mcp_server.application import server_of
+from clinvk.mcp_server.calls import Calls, Presence
 from clinvk.web import guard, listener
 from clinvk.web import health as health_of
 from clinvk.web.guard import OWNER
 from clinvk.web.health import Endpoint
 from clinvk.web.keys import Keyring
-
-_SHUTTING_DOWN = -32000
-
-
-class Drain:
-    """MCP middleware that knows the calls in flight, so that shutdown can cancel them."""
-
-    def __init__(self) -> None:
-        self._scopes: set[anyio.CancelScope] = set()
-        self._closing = False
-
-    async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        if ctx.method != "tools/call":
-            return await call_next(ctx)
-        if not self._closing:
-            with anyio.CancelScope() as scope:
-                self._scopes.add(scope)
-                try:
-                    return await call_next(ctx)
-                finally:
-                    self._scopes.discard(scope)
-        raise MCPError(_SHUTTING_DOWN, "server is shutting down")
-
-    def close(self) -> None:
-        """Cancel every call and refuse new ones."""
-        self._closing = True
-        for scope in tuple(self._scopes):
-            scope.cancel()
 
 
 class NoSession:
@@ -96,6 +66,7 @@ def application(
     loaded: Loaded,
     keyring: Keyring,
     health: Endpoint | None,
+    calls: Calls,
     resumption: Resumption | None = None,
 ) -> ASGIApp:
     """The ASGI application: the MCP endpoint, and /health if asked for, behind the guards."""
@@ -111,7 +82,8 @@ def application(
     if health is not None:
         app.router.routes.append(Route(health_of.PATH, health, methods=["GET"]))
         public.append(health_of.PATH)
-    inner = guard.KeyGuard(NoSession(app, config.mcp.http_path), keyring, public=public)
+    endpoint = Presence(NoSession(app, config.mcp.http_path), calls)
+    inner = guard.KeyGuard(endpoint, keyring, public=public)
     return guard.HostGuard(inner, config.mcp.host, origins=config.server.cors_allowed_origins)
 
 
@@ -143,8 +115,8 @@ async def serve(
     resumption: Resumption | None = None,
 ) -> None:
     """Serve until a signal comes."""
-    drain = Drain()
-    server.middleware.append(drain)
-    app = application(server, loaded, keyring, health, resumption)
+    calls = Calls()
+    server.middleware.append(calls)
+    app = application(server, loaded, keyring, health, calls, resumption)
     url = listener.url_of(loaded.config.mcp.host, listening, loaded.config.mcp.http_path)
-    await listener.serve(app, listening, url, drain.close, http="h11")
+    await listener.serve(app, listening, url, calls.close, http="h11")

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from mcp.server.transport_security import TransportSecuritySettings
 
 from clinvk.mcp_server.application import server_over
-from clinvk.mcp_server.http import Drain, NoSession
+from clinvk.mcp_server.calls import Calls, Presence
+from clinvk.mcp_server.http import NoSession
 from clinvk.tools.app import App
 from clinvk.web.mounting import Mounted
 
@@ -16,12 +17,13 @@ async def mounted(app: App) -> AsyncGenerator[Mounted]:
     """The tools over clinvk as it is open already, at mcp.http_path. Satisfies `Mounting`."""
     config = app.config
     server, _ = server_over(app)
-    drain = Drain()
-    server.middleware.append(drain)
+    calls = Calls()
+    server.middleware.append(calls)
     endpoint = server.streamable_http_app(
         streamable_http_path=config.mcp.http_path,
         max_request_body_size=config.server.max_request_body_bytes,
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # the guard does it
     )
     async with server.session_manager.run():
-        yield Mounted(config.mcp.http_path, NoSession(endpoint, config.mcp.http_path), drain.close)
+        path = config.mcp.http_path
+        yield Mounted(path, Presence(NoSession(endpoint, path), calls), calls.close)

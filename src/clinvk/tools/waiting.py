@@ -36,24 +36,33 @@ async def answered(
     wait_secs, fresh, mark = wait
     until = anyio.current_time() + (app.config.mcp.wait_secs if wait_secs is None else wait_secs)
     result: Result | None = None
+    is_new = False
     while result is None:
-        async with Requests(app.home).claimed(mark):
-            twin = None if fresh else live_twin(app, mark)
-            recorded = None if fresh or twin is not None else recorded_twin(app, mark)
-            live = twin or (start() if recorded is None else None)
-            if live is not None and twin is None:
-                Requests(app.home).note(mark, live.record.id)
+        run, is_new = await _run_of(app, fresh, mark, start)
         patience = max(0.0, until - anyio.current_time())
-        if recorded is not None:
-            result = await _joined(app, recorded, kind, patience, caller)
-        elif live is not None:
-            result = await _here(app, live, kind, patience, caller)
-    if twin is not None or recorded is not None:
+        if isinstance(run, LiveRun):
+            result = await _here(app, run, kind, patience, caller)
+        else:
+            result = await _joined(app, run, kind, patience, caller)
+    if not is_new:
         result.warnings.append(
             f"the same request was made before: this is its run {result.run_id}; fresh=true starts another"
         )
     cut(result, app.config.output.max_chars)
     return result
+
+
+async def _run_of(app: App, fresh: bool, mark: str, start: Callable[[], LiveRun]) -> tuple[LiveRun | str, bool]:
+    """The run that is there for a request, elsewhere (its id) or here, else a new one; and whether it is new."""
+    requests = Requests(app.home)
+    async with requests.claimed(mark):
+        twin = None if fresh else live_twin(app, mark) or recorded_twin(app, mark)
+        if twin is not None:
+            return twin, False
+        live = start()
+        requests.note(mark, live.record.id)
+        return live, True
+    raise AssertionError("unreachable")  # for type checkers: a scope might swallow an exception
 
 
 async def _here(app: App, live: LiveRun, kind: type[Result], patience: float, caller: Caller) -> Result:

@@ -1,0 +1,132 @@
+"""When the client of an MCP session counts as gone: never while it has a connection, nor before it could come back."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from mcp import MCPError
+from starlette.types import Message, Receive, Scope, Send
+
+from clinvk.mcp_server import calls
+from clinvk.mcp_server.calls import Calls, Presence
+
+pytestmark = pytest.mark.anyio
+
+DEADLINE = 20
+SCOPE: Scope = {"type": "http", "method": "POST", "headers": [(b"mcp-session-id", b"one")]}
+
+
+class Connections:
+    """An application whose connections stay open until they are cut."""
+
+    def __init__(self) -> None:
+        self.open: list[anyio.Event] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive, send
+        cut = anyio.Event()
+        self.open.append(cut)
+        await cut.wait()
+
+
+class World:
+    """A client with one call that goes on, and with as many connections as it likes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, absent_secs: float) -> None:
+        monkeypatch.setattr(calls, "ABSENT_SECS", absent_secs)
+        monkeypatch.setattr(calls, "LOOK_SECS", 0.001)
+        self.calls = Calls()
+        self.connections = Connections()
+        self.presence = Presence(self.connections, self.calls)
+        self.ended = anyio.Event()
+        self.answer = anyio.Event()
+        self.answered = False
+        self.noticed = 0
+
+    async def call(self) -> None:
+        context: Any = SimpleNamespace(method="tools/call", request=SimpleNamespace(scope=SCOPE))
+        try:
+            await self.calls(context, self._work)
+        except MCPError:
+            self.answered = False
+        self.ended.set()
+
+    async def _work(self, _context: object) -> Any:
+        await self.answer.wait()
+        self.answered = True
+        return None
+
+    async def connect(self) -> None:
+        async def receive() -> Message:
+            raise AssertionError("not asked")
+
+        async def send(message: Message) -> None:
+            raise AssertionError(message)
+
+        await self.presence(SCOPE, receive, send)
+        self.noticed += 1
+
+    async def connected(self, number: int) -> None:
+        while len(self.connections.open) < number:
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_a_call_ends_with_the_last_connection_of_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, absent_secs=0.01)
+    with anyio.fail_after(DEADLINE):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(world.call)
+            tasks.start_soon(world.connect)
+            await world.connected(1)
+            world.connections.open[0].set()
+            await world.ended.wait()
+    assert not world.answered
+
+
+async def test_a_client_with_another_connection_has_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, absent_secs=0)
+    with anyio.fail_after(DEADLINE):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(world.call)
+            for number in (1, 2):
+                tasks.start_soon(world.connect)
+                await world.connected(number)
+            world.connections.open[0].set()
+            while not world.noticed:
+                await anyio.lowlevel.checkpoint()
+            world.answer.set()
+            await world.ended.wait()
+            world.connections.open[1].set()
+    assert world.answered
+
+
+async def test_a_client_that_comes_back_in_time_keeps_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, absent_secs=2 * DEADLINE)
+    with anyio.fail_after(DEADLINE):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(world.call)
+            tasks.start_soon(world.connect)
+            await world.connected(1)
+            world.connections.open[0].set()
+            tasks.start_soon(world.connect)
+            await world.connected(2)
+            while not world.noticed:  # noqa: ASYNC110 - what waited for it to come back has ended
+                await anyio.sleep(0.001)
+            world.answer.set()
+            await world.ended.wait()
+            world.connections.open[1].set()
+    assert world.answered
+
+
+async def test_nobody_is_waited_for_once_the_calls_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, absent_secs=2 * DEADLINE)
+    with anyio.fail_after(DEADLINE):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(world.call)
+            tasks.start_soon(world.connect)
+            await world.connected(1)
+            world.connections.open[0].set()
+            world.calls.close()
+    assert (world.ended.is_set(), world.answered) == (True, False)
