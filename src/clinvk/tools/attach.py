@@ -5,6 +5,7 @@ A run of several that was cut off is continued.
 """
 
 import fcntl
+import json
 import os
 import time
 from collections.abc import AsyncGenerator
@@ -16,7 +17,7 @@ import anyio
 from clinvk.errors import ClinvkError
 from clinvk.executor.live import LiveRun
 from clinvk.executor.runs import RunState, RunStore
-from clinvk.files import private_folder, write_whole, writing
+from clinvk.files import private, private_folder, writing
 from clinvk.tools.app import App
 from clinvk.tools.settle import settled
 
@@ -27,10 +28,11 @@ CLAIM_POLL_SECS = 0.005
 
 
 class Requests:
-    """For the fingerprint of a request, the newest run of it; derived, may be deleted at any time."""
+    """For the fingerprint of a request, the record of its newest run; derived, may be deleted at any time."""
 
     def __init__(self, home: Path) -> None:
         self._folder = home / "cache" / "requests"
+        self._runs = home / "runs"
         self._locks = home / "locks"
 
     @asynccontextmanager
@@ -41,26 +43,31 @@ class Requests:
         with writing(path):
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            with anyio.move_on_after(CLAIM_SECS):
-                while not _locked(lock):  # noqa: ASYNC110 - another process holds it
-                    await anyio.sleep(CLAIM_POLL_SECS)
+            if not _locked(lock):
+                with anyio.move_on_after(CLAIM_SECS):
+                    while not _locked(lock):  # noqa: ASYNC110 - another process holds it
+                        await anyio.sleep(CLAIM_POLL_SECS)
             yield
         finally:
             os.close(lock)
 
     def note(self, mark: str, run_id: str) -> None:
-        """Remember the run of a request."""
-        try:
+        """Remember the run of a request, which is claimed: nobody looks for it meanwhile."""
+        path = self._folder / mark
+        with suppress(ClinvkError, OSError):  # without it the same request would be run twice, no more
             private_folder(self._folder)
-            write_whole(self._folder / mark, run_id.encode())
-        except ClinvkError:
-            return  # without it the same request would be run twice, no more
+            self.forget(mark)
+            try:
+                os.link(self._runs / run_id / "request.json", path)  # a new file costs more
+            except OSError:  # a file system without links
+                with open(path, "x", encoding="ascii", opener=private) as note:  # never into a record that is linked
+                    json.dump({"id": run_id}, note)
 
     def find(self, mark: str) -> str | None:
         """The run of a request, None when none is known."""
         try:
-            return (self._folder / mark).read_text(encoding="ascii")
-        except (OSError, UnicodeDecodeError):
+            return str(json.loads((self._folder / mark).read_bytes())["id"])
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def forget(self, mark: str) -> None:
@@ -73,7 +80,7 @@ class Requests:
         with suppress(OSError):
             for path in self._folder.iterdir():
                 run_id = self.find(path.name)
-                if run_id is not None and not runs.is_recorded(run_id):
+                if run_id is None or not runs.is_recorded(run_id):
                     self.forget(path.name)
 
 
