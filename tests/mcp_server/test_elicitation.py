@@ -13,8 +13,14 @@ from mcp import Client, StdioServerParameters
 from mcp_types import ElicitRequestFormParams, ElicitResult, ErrorData
 
 from clinvk.executor import questions
+from clinvk.executor.questions import Question
 from clinvk.mcp_server.application import server_over
 from clinvk.mcp_server.approvals import visible
+from clinvk.request import PromptRequest, RunsRequest
+from clinvk.response import PromptResult
+from clinvk.tools import asking, runs
+from clinvk.tools import prompt as prompts
+from clinvk.tools.caller import Caller
 from fakes import agent
 from fakes.world import World
 from mcp_fakes.http_server import REAL_SERVER, serving
@@ -157,6 +163,46 @@ async def test_a_call_that_did_not_wait_says_what_the_run_waits_for_and_runs_ask
         ended = structured(await client.call_tool("runs", {"action": "wait", "run_id": begun["run_id"]}))
     assert ended["run"]["status"] == "completed"
     assert len(person.asked) == 1
+    assert files(world) == ["made"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_who_waits_for_a_run_of_another_server_is_asked_what_it_asks(world: World, mode: Mode) -> None:
+    person = Person(YES, NO)
+    async with world.app() as app, connected(world, mode, person) as client:
+        caller = Caller(client="other", cwd=world.workdir, asks_later=True)
+        arguments = asks("touch allowed", "touch refused", wait_secs=0)
+        begun = await prompts.prompt(app, PromptRequest.model_validate(arguments), caller)
+        assert isinstance(begun, PromptResult)
+        waited = structured(await client.call_tool("runs", {"action": "wait", "run_id": begun.run_id}))
+    assert waited["result"]["status"] == "completed"
+    assert [message.rpartition("\n")[2] for message in person.asked] == ["touch allowed", "touch refused"]
+    assert files(world) == ["allowed"]
+
+
+async def test_a_question_that_was_answered_elsewhere_is_taken_from_the_person_who_waits(world: World) -> None:
+    shown, gone, gate = anyio.Event(), anyio.Event(), world.fifo("gate")
+
+    async def ask(question: Question) -> tuple[bool, str]:
+        shown.set()
+        await question.answered.wait()
+        gone.set()
+        return False, "nobody asks any more"
+
+    async with world.app() as app, world.app() as other:
+        caller = Caller(client="test", cwd=world.workdir, ask=ask)
+        prompt = agent.prompt({"ask": "touch made"}, {"wait": str(gate)})
+        begun = await prompts.prompt(app, PromptRequest(prompt=prompt, backend="claude", wait_secs=0), caller)
+        assert isinstance(begun, PromptResult)
+        waiting = RunsRequest(action="wait", run_id=begun.run_id)
+        with anyio.fail_after(DEADLINE):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(runs.runs, other, waiting, caller)
+                await shown.wait()
+                (question,) = asking.open_questions(app, begun.run_id)
+                question.answer(allowed=True, reason="so decided")
+                await gone.wait()
+                await gate.release()
     assert files(world) == ["made"]
 
 

@@ -15,8 +15,15 @@ from mcp.client.extension import ClaimContext, ClientExtension, ResultClaim
 from mcp_types import CallToolResult, Request, RequestParams, Result
 from pydantic import Field
 
+from clinvk.errors import ClinvkError
+from clinvk.executor import board, questions
+from clinvk.mcp_server import approvals
 from clinvk.mcp_server.application import server_over
+from clinvk.mcp_server.runtasks import RunTasks
 from clinvk.mcp_server.tasks import IDENTIFIER
+from clinvk.request import PromptRequest
+from clinvk.tools import prompt as prompts
+from clinvk.tools.caller import Caller, QuestionPending
 from fakes import agent
 from fakes.world import Fifo, World
 from mcp_fakes.http_server import MODERN, REAL_SERVER, messages, serving
@@ -209,6 +216,111 @@ async def test_the_questions_of_a_tasks_parts_are_answered_one_by_one(world: Wor
         await client.ask("tasks/update", taskId=task_id, inputResponses={names["first"]: {"action": "decline"}})
         assert (await client.turned(task_id))["status"] == "completed"
     assert [path.name for path in world.workdir.iterdir()] == ["second"]
+
+
+YES: Message = {"action": "accept", "content": {"allow": True}}
+
+
+@pytest.mark.parametrize("allow", [True, False], ids=["allowed", "refused"])
+async def test_a_question_is_shown_and_answered_at_a_server_that_does_not_drive_the_run(
+    world: World, allow: bool
+) -> None:
+    async with connected(world) as client, connected(world) as other:
+        prompt = agent.prompt({"ask": "touch made"}, {"answer": "done"})
+        task_id = (await client.call("prompt", prompt=prompt, backend="claude"))["taskId"]
+        asking = await client.turned(task_id)
+        elsewhere = await other.get(task_id)
+        assert elsewhere["statusMessage"] == "Bash: touch made"
+        assert elsewhere["inputRequests"] == asking["inputRequests"]
+        shown = await other.call("runs", action="status", run_id=task_id)
+        assert "waits for a person to allow Bash: touch made" in shown["structuredContent"]["result"]["warnings"][0]
+
+        (name,) = asking["inputRequests"]
+        answer = {"action": "accept", "content": {"allow": allow}}
+        given = await other.ask("tasks/update", taskId=task_id, inputResponses={name: answer})
+        assert given["result"]["resultType"] == "complete"
+        ended = await other.turned(task_id)
+        assert (ended["status"], ended["result"]["structuredContent"]["output"]) == ("completed", "done")
+        again = await other.ask("tasks/update", taskId=task_id, inputResponses={name: YES})
+        assert again["result"]["resultType"] == "complete"
+    assert [path.name for path in world.workdir.iterdir()] == ["made"] * allow
+    assert list((world.home / "runs" / task_id).glob("answer-*")) == []
+
+
+async def test_the_questions_of_parts_are_answered_at_another_server_each_on_its_own(world: World) -> None:
+    async with connected(world) as client, connected(world) as other:
+        tasks = [
+            {"prompt": agent.prompt({"ask": f"touch {name}"}), "backend": "claude"} for name in ("first", "second")
+        ]
+        task_id = (await client.call("parallel", tasks=tasks))["taskId"]
+        asking = await until(lambda task: len(task.get("inputRequests", ())) == 2, lambda: other.get(task_id))
+        names = {
+            request["params"]["message"].rpartition(" ")[2]: name for name, request in asking["inputRequests"].items()
+        }
+        await other.ask("tasks/update", taskId=task_id, inputResponses={names["second"]: YES})
+        assert list((await client.get(task_id))["inputRequests"]) == [names["first"]]
+        both = {names["first"]: {"action": "decline"}, names["second"]: YES}  # as clients that collect answers do
+        await other.ask("tasks/update", taskId=task_id, inputResponses=both)
+        assert (await other.turned(task_id))["status"] == "completed"
+    assert [path.name for path in world.workdir.iterdir()] == ["second"]
+
+
+async def test_an_answer_to_an_agent_whose_server_was_killed_is_an_error(world: World) -> None:
+    reached, gate = world.fifo("reached"), world.fifo("gate")
+    steps: list[agent.Step] = [{"ask": "touch made"}, {"reach": str(reached)}, {"wait": str(gate)}]
+    async with connected(world) as client, connected(world) as other:
+        task_id = (await client.call("prompt", prompt=agent.prompt(*steps), backend="claude"))["taskId"]
+        (name,) = (await client.turned(task_id))["inputRequests"]
+        client.raw.process.send_signal(signal.SIGKILL)
+        await client.raw.process.wait()
+        assert (await other.get(task_id))["status"] == "working"  # with its server the agent lost whom it asked
+        late = await other.ask("tasks/update", taskId=task_id, inputResponses={name: YES})
+        assert late["error"]["code"] == INVALID_PARAMS
+        assert "not open any more" in late["error"]["message"]
+        world.processes.watch_agent(await reached.reached())
+        await gate.release()
+        ended = await other.turned(task_id)
+    assert ended["status"] == "completed"
+    assert "permission denied: Bash: touch made" in ended["result"]["structuredContent"]["warnings"]
+    assert list(world.workdir.iterdir()) == []
+    await world.processes.ended()
+
+
+async def test_an_answer_that_the_driving_server_does_not_take_is_an_error_and_taken_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board, "TAKE_SECS", 0.1)
+    async with connected(world) as client, world.app() as app:
+        prompt = agent.prompt({"ask": "touch made"}, {"answer": "done"})
+        task_id = (await client.call("prompt", prompt=prompt, backend="claude"))["taskId"]
+        (name,) = (await client.turned(task_id))["inputRequests"]
+        other = RunTasks(app)
+        client.raw.process.send_signal(signal.SIGSTOP)
+        with pytest.raises(ClinvkError, match="took no answer") as refused:
+            await other.answer(task_id, {name: YES})
+        assert refused.value.failure.code == "timeout"
+        client.raw.process.send_signal(signal.SIGCONT)
+        assert list((await client.get(task_id))["inputRequests"]) == [name]
+        assert list(world.workdir.iterdir()) == []
+        monkeypatch.undo()
+        assert await other.answer(task_id, {name: YES})
+        assert (await client.turned(task_id))["status"] == "completed"
+    assert [path.name for path in world.workdir.iterdir()] == ["made"]
+
+
+async def test_an_answer_that_comes_too_late_is_an_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(questions, "ANSWER_SECS", 0.2)
+    with anyio.fail_after(DEADLINE):
+        async with world.app() as app:
+            caller = Caller(client="test", cwd=world.workdir, asks_later=True)
+            request = PromptRequest(prompt=agent.prompt({"ask": "touch made"}), backend="claude")
+            with pytest.raises(QuestionPending) as asked:
+                await prompts.prompt(app, request, caller)
+            question = asked.value.question
+            await app.executor.live[question.run_id].done.wait()
+            with pytest.raises(ClinvkError, match="not open any more"):
+                await RunTasks(app).answer(question.run_id, {approvals.key(question): YES})
+    assert list(world.workdir.iterdir()) == []
 
 
 async def test_a_client_without_forms_is_not_asked_in_a_task(world: World) -> None:

@@ -9,7 +9,10 @@ ANSWER_SECS = 300.0  # a person who does not answer in this time has not approve
 
 @dataclass(slots=True, eq=False)
 class Question:
-    """One action that waits for approval; `action` is exactly what would be done."""
+    """One action that waits for approval; `action` is exactly what would be done.
+
+    `lapsed` says of a refusal that it was nobody's: the time was over, or the run.
+    """
 
     run_id: str
     question_id: str
@@ -18,6 +21,7 @@ class Question:
     action: str
     allowed: bool = False
     reason: str = "nobody answered"
+    lapsed: bool = False
     answered: anyio.Event = field(default_factory=anyio.Event)
 
     def answer(self, *, allowed: bool, reason: str) -> None:
@@ -26,8 +30,14 @@ class Question:
             self.allowed, self.reason = allowed, reason
             self.answered.set()
 
+    def lapse(self, reason: str) -> None:
+        """Give the question up: refused, though nobody said so."""
+        if not self.answered.is_set():
+            self.lapsed = True
+            self.answer(allowed=False, reason=reason)
+
     async def decision(self) -> None:
         """Wait for the answer; no answer in time is a refusal."""
         with anyio.move_on_after(ANSWER_SECS):
             await self.answered.wait()
-        self.answer(allowed=False, reason=f"nobody answered within {ANSWER_SECS:g} s")
+        self.lapse(f"nobody answered within {ANSWER_SECS:g} s")

@@ -3,6 +3,7 @@
     request.json   the record: what was asked, of whom, and what is needed to read the output again
     stdout, stderr, keeper.json, stdin   written by the keeper and for it
     events.jsonl   the unified events, one per line
+    questions.json, answer-*.json   what the agent asks a person, and the answer of another process until it is taken
     output.txt     the whole answer, where it is longer than what result.json holds
     result.json    the result; once it is there the run has ended, and only what its error says of the program is added
     handed, read, cancel, task, shared   empty marks: its id was given out; its result was fetched; its end was asked

@@ -44,6 +44,10 @@ class Resuming(Protocol):
         """What the run and its children ask right now."""
         ...
 
+    async def decide(self, question: Question, *, allowed: bool, reason: str) -> None:
+        """Answer a question. Raises ClinvkError for an answer that could not be delivered."""
+        ...
+
     async def rejoin(self, run_id: str, wait_secs: float | None, caller: Caller) -> Result:
         """Wait for the run again. Raises QuestionPending when it asks something else."""
         ...
@@ -134,24 +138,28 @@ def postponed(question: Question, resuming: Resuming) -> InputRequiredResult:
     )
 
 
-def answered(context: Context[Any, Any], resuming: Resuming) -> str | None:
+async def answered(context: Context[Any, Any], resuming: Resuming) -> str | None:
     """The run that a repeated call goes on with, its answers given; None for a call that begins one.
 
-    The SDK has sealed the state: it is as we made it. Questions that were given up meanwhile are passed over.
+    The SDK has sealed the state: it is as we made it. Questions that were given up meanwhile are passed over: its
+    result says what was refused. Raises ClinvkError for an answer that could not be delivered.
     """
     run_id = run_of(context.request_state)
     if run_id is not None:
-        answer(resuming.questions(run_id), context.input_responses or {})
+        await answer(resuming, resuming.questions(run_id), context.input_responses or {})
     return run_id
 
 
-def answer(questions: Sequence[Question], responses: Mapping[str, object]) -> None:
-    """Decide the questions that have a response; the others stay open."""
+async def answer(resuming: Resuming, questions: Sequence[Question], responses: Mapping[str, object]) -> None:
+    """Decide the questions that have a response; the others stay open.
+
+    Raises: ClinvkError for an answer that could not be delivered.
+    """
     for question in questions:
         response = responses.get(key(question))
         if isinstance(response, ElicitResult):
             allowed, reason = decision(response)
-            question.answer(allowed=allowed, reason=reason)
+            await resuming.decide(question, allowed=allowed, reason=reason)
 
 
 def note(result: BaseModel, resuming: Resuming) -> None:

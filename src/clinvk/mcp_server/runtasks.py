@@ -39,7 +39,7 @@ _TOOLS = frozenset(settle.RESULTS)
 
 
 class RunResuming:
-    """Finds and rejoins the runs of this process; satisfies `Resuming`."""
+    """Finds and rejoins runs, whichever process drives them; satisfies `Resuming`."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -48,8 +48,10 @@ class RunResuming:
         return self._app.runs.record(run_id).parent_id or run_id
 
     def questions(self, run_id: str) -> Sequence[Question]:
-        live = self._app.executor.live.get(run_id)
-        return asking.open_questions(live) if live is not None else []
+        return asking.open_questions(self._app, run_id)
+
+    async def decide(self, question: Question, *, allowed: bool, reason: str) -> None:
+        await asking.decide(self._app, question, allowed=allowed, reason=reason)
 
     async def rejoin(self, run_id: str, wait_secs: float | None, caller: Caller) -> Result:
         return await waiting.rejoined(self._app, run_id, wait_secs, caller)
@@ -132,14 +134,21 @@ class RunTasks:
         return 0.0
 
     async def answer(self, task_id: str, responses: Mapping[str, Any]) -> bool:
-        """Decide what the run asks; raises ValueError for an answer that is none."""
+        """Decide what the run asks, whichever process drives it.
+
+        Raises ValueError for an answer that is none, and ClinvkError for one that could not be delivered: its question
+        was given up, or nobody takes it. One to a question that was answered before is passed over.
+        """
         if not self._exists(task_id):
             return False
         questions = self._resuming.questions(task_id)
         known = {approvals.key(question) for question in questions}
-        approvals.answer(
-            questions, {name: ElicitResult.model_validate(raw) for name, raw in responses.items() if name in known}
-        )
+        given = {name: ElicitResult.model_validate(raw) for name, raw in responses.items() if name in known}
+        await approvals.answer(self._resuming, questions, given)
+        for name in responses.keys() - known:
+            run_id, _, question_id = name.partition(".")
+            if run_id in (task_id, *self._app.runs.children(task_id)):
+                asking.check_taken(self._app, run_id, question_id)
         return True
 
     async def cancel(self, task_id: str) -> bool:

@@ -15,6 +15,7 @@ from mcp.server.mcpserver import require_client_extension
 from mcp.shared.inbound import MCP_NAME_HEADER, decode_header_value
 from mcp_types import (
     HEADER_MISMATCH,
+    INTERNAL_ERROR,
     INVALID_PARAMS,
     CallToolRequestParams,
     CallToolResult,
@@ -24,6 +25,8 @@ from mcp_types import (
 )
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import Field
+
+from clinvk.errors import ClinvkError
 
 IDENTIFIER = "io.modelcontextprotocol/tasks"
 
@@ -71,7 +74,7 @@ class Backing(Protocol):
     async def answer(self, task_id: str, responses: Mapping[str, Any]) -> bool:
         """Take answers to its requests, ignoring those to none; False when there is no such task.
 
-        Raises ValueError when an answer has the wrong shape.
+        Raises ValueError when an answer has the wrong shape, ClinvkError when it could not be delivered.
         """
         ...
 
@@ -134,6 +137,9 @@ class Tasks(Extension):
             found = await self._backing.answer(params.task_id, params.input_responses)
         except ValueError as error:
             raise MCPError(INVALID_PARAMS, f"inputResponses: {error}") from error
+        except ClinvkError as error:
+            code = INVALID_PARAMS if error.failure.code == "invalid_request" else INTERNAL_ERROR
+            raise MCPError(code, f"inputResponses: {error}") from error
         return _acknowledged(params, found)
 
     async def _cancel(self, ctx: RequestContext, params: TaskParams) -> HandlerResult:

@@ -128,7 +128,7 @@ async def _result(
     """The operation's result, or its failure in the same shape; raises nothing but cancellation."""
     try:
         request: BaseModel = arguments.parse(entry.request, given)
-        run_id = approvals.answered(context, serving.resuming) if serving.resuming is not None else None
+        run_id = await approvals.answered(context, serving.resuming) if serving.resuming is not None else None
         if serving.resuming is not None and run_id is not None and not isinstance(request, RunsRequest):
             wait_secs: float | None = getattr(request, "wait_secs", None)
             return await serving.resuming.rejoin(run_id, wait_secs, caller)

@@ -1,12 +1,19 @@
 """Puts the questions of running agents to the person behind a call."""
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
 import anyio
 
 from clinvk.errors import ClinvkError
 from clinvk.events import ApprovalAsked, Event
+from clinvk.executor import board
 from clinvk.executor.live import LiveRun
 from clinvk.executor.questions import Question
-from clinvk.tools.caller import Caller, QuestionPending
+from clinvk.tools.app import App
+from clinvk.tools.caller import Ask, Caller, QuestionPending
+
+LOOK_SECS = 0.1  # how often a run that another process drives is looked at
 
 
 async def done(live: LiveRun, caller: Caller) -> None:
@@ -46,21 +53,75 @@ async def done(live: LiveRun, caller: Caller) -> None:
         raise QuestionPending(pending[0])
 
 
-def open_questions(live: LiveRun) -> list[Question]:
-    """What the run and its children ask right now."""
+async def heeding(app: App, run_id: str, caller: Caller, until: Callable[[], Awaitable[None]]) -> None:
+    """`until` is over; meanwhile the caller's person is asked what a run asks that another process drives.
+
+    Raises: QuestionPending where the door can only ask after its call has returned.
+    """
+    if not caller.can_ask:
+        await until()
+        return
+    asked: dict[str, Question] = {}
+    pending: list[Question] = []
+    async with anyio.create_task_group() as tasks:
+
+        async def put(ask: Ask, question: Question) -> None:
+            allowed, reason = await ask(question)
+            if not question.answered.is_set():
+                with suppress(ClinvkError):  # given up meanwhile: the result says that it was refused
+                    await decide(app, question, allowed=allowed, reason=reason)
+
+        async def look() -> None:
+            while True:
+                now = {f"{each.run_id} {each.question_id}": each for each in open_questions(app, run_id)}
+                for name in asked.keys() - now.keys():
+                    asked.pop(name).lapse("somebody else answered, or it was given up")
+                for name in now.keys() - asked.keys():
+                    if caller.ask is None:
+                        pending.append(now[name])
+                        tasks.cancel_scope.cancel()
+                        return
+                    asked[name] = now[name]
+                    tasks.start_soon(put, caller.ask, now[name])
+                await anyio.sleep(LOOK_SECS)
+
+        tasks.start_soon(look)
+        await until()
+        tasks.cancel_scope.cancel()
+    if pending:
+        raise QuestionPending(pending[0])
+
+
+def open_questions(app: App, run_id: str) -> list[Question]:
+    """What the run and its children ask right now, whichever process drives them."""
+    live = app.executor.live.get(run_id)
+    if live is None:
+        family = (run_id, *app.runs.children(run_id))
+        return [question for member in family for question in board.open_on_disk(app.runs.path(member), member)]
     every = [question for run in _family(live) for question in run.questions.values()]
     return [question for question in every if not question.answered.is_set()]
 
 
+async def decide(app: App, question: Question, *, allowed: bool, reason: str) -> None:
+    """Answer a question, whichever process drives its run; only the first answer counts.
+
+    Raises: ClinvkError(invalid_request, timeout, internal) for an answer that could not be delivered.
+    """
+    live = app.executor.live.get(question.run_id)
+    mine = None if live is None else live.questions.get(question.question_id)
+    if mine is not None:
+        mine.answer(allowed=allowed, reason=reason)
+        return
+    await board.deliver(app.runs.path(question.run_id), question.question_id, allowed=allowed, reason=reason)
+
+
+def check_taken(app: App, run_id: str, question_id: str) -> None:
+    """Raises ClinvkError(invalid_request) for a question that was given up; not for one that was answered before."""
+    live = app.executor.live.get(run_id)
+    is_open = live is not None and question_id in live.questions
+    if not is_open and board.fate(app.runs.path(run_id), question_id) == "lapsed":
+        raise board.not_open(question_id)
+
+
 def _family(live: LiveRun) -> list[LiveRun]:
     return [live, *live.children]
-
-
-def answer(live: LiveRun, question_id: str, *, allowed: bool, reason: str) -> None:
-    """Answer an open question. Raises ClinvkError(invalid_request) when there is none of that id any more."""
-    for run in _family(live):
-        question = run.questions.get(question_id)
-        if question is not None:
-            question.answer(allowed=allowed, reason=reason)
-            return
-    raise ClinvkError("invalid_request", f"question {question_id!r} is not open any more: it was answered or given up")

@@ -17,7 +17,8 @@ class Caller:
 
     `cwd` is where a call without a workdir works. `listener` gets every event of the call's run and of its children.
     `ask` puts an agent's question to a person while the call waits. A door that can only ask between two calls says
-    `asks_later`: its call then ends with `QuestionPending`, and is taken up again with `asking.answer_and_wait`.
+    `asks_later`: its call then ends with `QuestionPending`, and is taken up again when its client repeats it
+    with the answer.
     `attachments` are images that the door itself wrote down for the call; unlike `files` they need not be in a place
     that the caller may name.
     """

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -15,7 +16,7 @@ from clinvk.response import CancelResult, RunsResult, RunStatus, RunSummary
 from clinvk.sessions.model import timestamp
 from clinvk.tools import output
 from clinvk.tools.app import App
-from clinvk.tools.asking import done
+from clinvk.tools.asking import done, heeding
 from clinvk.tools.caller import Caller
 from clinvk.tools.cut import cut
 from clinvk.tools.fields import check_filters, refuse_unused
@@ -186,7 +187,7 @@ async def _wait(app: App, run_id: str, request: RunsRequest, caller: Caller) -> 
     live = app.executor.live.get(run_id)
     with anyio.move_on_after(patience):
         if live is None:
-            await ended(app, run_id, caller.listener)
+            await heeding(app, run_id, caller, partial(ended, app, run_id, caller.listener))
         else:
             with live.heard_by(caller.listener):
                 await done(live, caller)
