@@ -13,7 +13,7 @@ from clinvk.errors import ClinvkError
 from clinvk.events import Event, RunStarted, TextDelta
 from clinvk.request import CancelRequest, ParallelRequest, PromptRequest, RunsRequest
 from clinvk.response import ParallelResult, PromptResult, RunsResult
-from clinvk.tools import parallel, prompt, runs
+from clinvk.tools import output, parallel, prompt, runs, saying
 from clinvk.tools.app import App
 from fakes import agent
 from fakes.world import PATIENCE_SECS, Fifo, World
@@ -273,6 +273,71 @@ async def test_a_run_that_has_said_much_shows_it_from_the_beginning(world: World
         await go.release()
     assert (shown.result.output, shown.result.output_truncated) == ("".join(pieces), False)
     assert shown.result.output_chars == len("".join(pieces))
+
+
+async def test_what_is_read_of_a_message_while_the_run_goes_on_stands_there_when_it_has_ended(world: World) -> None:
+    steps: list[agent.Step] = [{"answer": "first I look"}]
+    gates = [(world.fifo(f"up-{name}"), world.fifo(f"go-{name}")) for name in "abc"]
+    for (up, go), text in zip(gates, ("the answer ", "is ☃ forty-two", "!"), strict=True):
+        steps += [{"say": text}, {"reach": str(up)}, {"wait": str(go)}]
+    pages: list[RunsResult] = []
+    async with world.app() as app:
+        running = await ask(app, world, agent.prompt(*steps), wait_secs=0)
+        for (up, go), said in zip(gates, ("the answer ", "is ☃ forty-two", "!"), strict=True):
+            await up.reached()
+            with anyio.fail_after(PATIENCE_SECS):
+                while not (page := await look(app, world, "output", run_id=running.run_id, offset=4)).text or (
+                    not page.text.endswith(said[-3:])
+                ):
+                    await anyio.lowlevel.checkpoint()
+            found = await look(app, world, "output", run_id=running.run_id, query="answer")
+            shown = await look(app, world, "status", run_id=running.run_id)
+            assert found.matches is not None
+            assert [match["offset"] for match in found.matches] == [0]
+            assert isinstance(shown.result, PromptResult)
+            assert (shown.result.output[4:], shown.result.output_chars) == (page.text, page.total_chars)
+            assert page.warnings == [output.SO_FAR]
+            pages.append(page)
+            await go.release()
+        ended = await look(app, world, "wait", run_id=running.run_id)
+        pages.append(await look(app, world, "output", run_id=running.run_id, offset=4))
+    assert isinstance(ended.result, PromptResult)
+    assert ended.result.output == "the answer is ☃ forty-two!"
+    assert [page.text for page in pages] == ["answer ", "answer is ☃ forty-two", *["answer is ☃ forty-two!"] * 2]
+    assert (pages[-1].total_chars, pages[-1].warnings) == (len(ended.result.output), [])
+
+
+async def test_a_message_that_was_said_before_much_else_is_still_the_newest(world: World) -> None:
+    up, go = world.fifo("up"), world.fifo("go")
+    steps: list[agent.Step] = [{"answer": "first"}, {"answer": "the newest"}, {"reach": str(up)}, {"wait": str(go)}]
+    async with world.app() as app:
+        running = await ask(app, world, agent.prompt(*steps), wait_secs=0)
+        await up.reached()
+        log = app.runs.path(running.run_id) / "events.jsonl"
+        with anyio.fail_after(PATIENCE_SECS):
+            while b"the newest" not in log.read_bytes():
+                await anyio.lowlevel.checkpoint()
+        with log.open("ab") as more:
+            more.write(b'{"type":"reasoning","text":"hm"}\n' * (saying.TAIL_BYTES // 20))
+        page = await look(app, world, "output", run_id=running.run_id)
+        await go.release()
+    assert page.text == "the newest"
+
+
+async def test_a_long_answer_is_read_while_it_is_written(world: World) -> None:
+    up, go = world.fifo("up"), world.fifo("go")
+    steps: list[agent.Step] = [{"say": "☃" * 300_000}, {"reach": str(up)}, {"wait": str(go)}, {"say": "!"}]
+    async with world.app() as app:
+        running = await ask(app, world, agent.prompt(*steps), wait_secs=0)
+        await up.reached()
+        with anyio.fail_after(PATIENCE_SECS):
+            while (page := await look(app, world, "output", run_id=running.run_id, offset=270_000)).text == "":
+                await anyio.lowlevel.checkpoint()
+        await go.release()
+        await look(app, world, "wait", run_id=running.run_id)
+        ended = await look(app, world, "output", run_id=running.run_id, offset=299_999)
+    assert set(page.text or "") == {"☃"}
+    assert ended.text == "☃!"
 
 
 async def test_another_process_sees_waits_for_and_reads_a_run(world: World) -> None:

@@ -1,20 +1,25 @@
-"""The whole answer of a run, by page and by search; offsets and limits are characters."""
+"""The whole answer of a run, by page and by search; offsets and limits are characters.
 
-import json
+The answer is what the agent said last. While the run goes on that is the message it is writing: it only grows, also
+across the end of the run, until another message begins, which is read from its own beginning.
+"""
+
+from codecs import getincrementaldecoder
 from collections.abc import Iterator
-from typing import TextIO
+from typing import BinaryIO
 
 from clinvk.errors import ClinvkError
 from clinvk.request import RunsRequest
 from clinvk.response import PromptResult, RunsResult
 from clinvk.tools.app import App
+from clinvk.tools.saying import newest_message
 from clinvk.tools.settle import settled
 
 PAGE_CHARS = 20_000
 MAX_MATCHES = 100
 LINE_CHARS = 2_000  # of a matching line; of a longer one the part around the match
-PIECE_CHARS = 1 << 20
-SO_FAR = "the run goes on: this is what it has said so far"
+PIECE_BYTES = 1 << 20
+SO_FAR = "the run goes on: this is its newest message so far; if it writes another, that takes its place"
 
 
 def page(app: App, run_id: str, request: RunsRequest) -> RunsResult:
@@ -79,7 +84,7 @@ def whole(app: App, result: PromptResult) -> str:
 
 
 def text_of(app: App, run_id: str) -> Iterator[str]:
-    """The whole answer in pieces: of a finished run its text, of a running one what it has said so far."""
+    """The whole answer in pieces; of a running run the message that is its answer if it ends now."""
     folder = app.runs.path(run_id)
     state = settled(app, run_id)
     if state.record.kind != "prompt":
@@ -89,35 +94,22 @@ def text_of(app: App, run_id: str) -> Iterator[str]:
             hint="ask for the output of one of: " + ", ".join(app.runs.children(run_id)),
         )
     try:
-        with (folder / "output.txt").open(encoding="utf-8", errors="replace", newline="") as file:
-            yield from _pieces(file)
+        with (folder / "output.txt").open("rb") as file:
+            yield from _pieces(file, ended=state.status != "running")
             return
     except FileNotFoundError:
         pass
-    result = app.runs.result(run_id)
-    if result is not None:
-        yield str(result.get("output", ""))
-        return
-    try:
-        with (folder / "events.jsonl").open(encoding="utf-8", errors="replace") as events:
-            yield from _said(events)
-    except FileNotFoundError:
-        return
+    result = app.runs.result(run_id) or state.result or {}
+    yield str(result["output"]) if "output" in result else newest_message(folder)[0]
 
 
-def _said(events: TextIO) -> Iterator[str]:
-    for line in events:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if event.get("type") == "text_delta":
-            yield event["text"]
-
-
-def _pieces(file: TextIO) -> Iterator[str]:
-    while piece := file.read(PIECE_CHARS):
-        yield piece
+def _pieces(file: BinaryIO, *, ended: bool) -> Iterator[str]:
+    """The text of a file; the last character of one that is being written may be there in part."""
+    decoder = getincrementaldecoder("utf-8")("replace")
+    while piece := file.read(PIECE_BYTES):
+        yield decoder.decode(piece)
+    if ended:
+        yield decoder.decode(b"", final=True)
 
 
 def _lines(pieces: Iterator[str]) -> Iterator[str]:

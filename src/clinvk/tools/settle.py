@@ -16,6 +16,7 @@ from clinvk.response import ChainResult, CompareResult, ParallelResult, PromptRe
 from clinvk.tools import assemble
 from clinvk.tools.app import App
 from clinvk.tools.conversation import keeping
+from clinvk.tools.saying import newest_message
 
 Result = PromptResult | ParallelResult | ChainResult | CompareResult
 RESULTS: dict[str, type[Result]] = {
@@ -31,7 +32,6 @@ CUT_OFF = Failure(
 )
 NEWEST_BYTES = 64 * 1024  # of events.jsonl, read from its end
 NEWEST_EVENTS = 20
-SAID_BYTES = 1 << 20  # of events.jsonl, read from its beginning; `runs` with action output has all
 
 
 def settled(app: App, run_id: str, *, abandoned: bool = False) -> RunState:
@@ -140,7 +140,7 @@ def running(app: App, record: RunRecord) -> Result:
     """How far a run has come, with what it has said so far."""
     if record.kind != "prompt":
         return _assembled(app, record, "running")
-    text, is_all = _said_so_far(app.runs.path(record.id))
+    text, is_all = newest_message(app.runs.path(record.id))
     return PromptResult(
         run_id=record.id,
         status="running",
@@ -168,17 +168,6 @@ def _children(app: App, run_id: str) -> dict[int, PromptResult]:
 
 def _cut_off(app: App, run_id: str) -> RunStatus:
     return app.runs.given_up(run_id) or ("cancelled" if app.runs.marked(run_id, "cancel") else "interrupted")
-
-
-def _said_so_far(folder: Path) -> tuple[str, bool]:
-    """The text of a run that goes on, from its beginning, and whether that is all of it."""
-    try:
-        with (folder / "events.jsonl").open("rb") as log:
-            head = log.read(SAID_BYTES)
-    except OSError:
-        return "", True
-    said = [event["text"] for event in _events(head) if event.get("type") == "text_delta"]
-    return "".join(said), len(head) < SAID_BYTES
 
 
 def newest_events(folder: Path) -> list[dict[str, Any]]:
