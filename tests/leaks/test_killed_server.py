@@ -114,6 +114,36 @@ async def test_a_queued_turn_whose_session_was_taken_meanwhile_waits_for_it(worl
     assert [turn.prompt for turn in shown.turns or ()] == ["begin", "second"]
 
 
+@pytest.mark.parametrize("damaged_first", [True, False], ids=["before", "after"])
+async def test_a_run_whose_record_was_damaged_does_not_keep_the_others_from_being_driven_on(
+    world: World, damaged_first: bool
+) -> None:
+    prompt, up, go = held(world, "one")
+    steps = [{"prompt": prompt, "backend": "claude"}, {"prompt": "two got {{previous}}", "backend": "codex"}]
+    other, other_up, other_go = held(world, "other")
+    async with serving(world) as server:
+        requests: list[tuple[str, dict[str, object]]] = [
+            ("chain", {"steps": steps}),
+            ("prompt", {"prompt": other, "backend": "gemini"}),
+        ]
+        begun = {
+            do: (await server.running(do, **request))["run_id"]
+            for do, request in requests[:: -1 if damaged_first else 1]
+        }
+        for meeting in (up, other_up):
+            world.processes.watch_agent(await meeting.reached())
+        (world.home / "runs" / begun["prompt"] / "request.json").write_bytes(b"{")
+        await server.kill()
+        await other_go.release()
+        await go.release()
+        async with world.app() as app:
+            found = await waited(app, world, begun["chain"])
+        await all_ended(world)
+    assert isinstance(found.result, ChainResult)
+    assert [step.output for step in found.result.results] == ["answer of one", "echo: two got answer of one"]
+    assert f"run {begun['prompt']}" in (world.home / "heirs.log").read_text(encoding="utf-8")
+
+
 @WAYS
 async def test_a_handed_out_chain_continues_with_its_remaining_steps(world: World, way: str) -> None:
     prompt, up, go = held(world, "one")

@@ -68,7 +68,16 @@ async def _main(home: Path, config: Path | None, runs: list[tuple[str, int]], ge
     async with opened(loaded, environ) as app, anyio.create_task_group() as tasks:
         for run_id, lock in runs:
             if app.runs.result(run_id) is None:
-                tasks.start_soon(inherit, app, run_id, lock, generation)
+                tasks.start_soon(_inherit_or_tell, app, run_id, lock, generation)
+
+
+async def _inherit_or_tell(app: App, run_id: str, lock: int, generation: int) -> None:
+    """Bring one run to its end, or say why not: the others are driven on all the same."""
+    try:
+        await inherit(app, run_id, lock, generation)
+    except ClinvkError as error:  # its record was damaged: nothing of it was begun
+        sys.stderr.write(f"run {run_id}: {error.failure.message}\n")
+        os.close(lock)
 
 
 def _run(text: str) -> tuple[str, int]:
