@@ -158,7 +158,7 @@ async def test_a_run_whose_supervisor_is_killed_is_ended(world: World, obeys: bo
         await world.processes.ended()
         assert await prompts.prompt(app, PromptRequest(prompt="hi", backend="claude"), world.caller())
     assert (result.status, result.error and result.error.code) == ("interrupted", "interrupted")
-    assert (result.output, result.partial) == ("so far", True)
+    assert (result.output, result.partial, result.duration_ms > 0) == ("so far", True, True)
 
 
 @OBEDIENCE

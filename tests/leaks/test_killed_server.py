@@ -387,6 +387,30 @@ async def test_whoever_looks_at_a_run_kills_what_was_left_when_server_keeper_and
     assert (found.result.status, found.result.error and found.result.error.code) == ("interrupted", "interrupted")
 
 
+async def test_what_nobody_saw_end_lasted_until_the_last_that_was_seen_of_it(world: World) -> None:
+    prompt, up, _ = held(world, "one", {"say": "so far"})
+    async with serving(world) as server:
+        running = await server.running("chain", steps=[{"prompt": prompt, "backend": "claude"}])
+        world.processes.watch_agent(await up.reached())
+        async with world.app() as app:
+            [child] = app.runs.children(running["run_id"])
+            folder = app.runs.path(child)
+            state = json.loads((folder / "keeper.json").read_bytes())
+            os.kill(server.keeper, signal.SIGSTOP)  # so that it starts no heir
+            await server.kill()
+            for pid in (server.keeper, state["supervisor"]["pid"]):
+                os.kill(pid, signal.SIGKILL)
+            last = state["started_at"] + 5
+            os.utime(folder / "stdout", (last, last))
+            found = await waited(app, world, running["run_id"])
+            created_at = app.runs.record(running["run_id"]).created_at
+            await all_ended(world)
+    assert isinstance(found.result, ChainResult)
+    [step] = found.result.results
+    assert (found.result.status, step.status, step.duration_ms) == ("interrupted", "interrupted", 5_000)
+    assert found.result.total_duration_ms == round((last - created_at) * 1000)
+
+
 async def test_a_waited_for_parallel_run_dies_whole_and_none_of_it_is_left_running(world: World) -> None:
     prompt, up, _ = held(world, "one", {"spawn": ["daemon"]})
     tasks = [{"prompt": text, "backend": "claude"} for text in (prompt, "two", "three")]

@@ -74,7 +74,9 @@ class Supervised:
         except ConnectionError:
             data = b""
         if not data:
-            self.ending = read_ending(self._folder) or (_cut_off() if started(self._folder) else _never_begun())
+            self.ending = read_ending(self._folder) or (
+                _cut_off(self._folder) if started(self._folder) else _never_begun()
+            )
             return True
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
@@ -113,7 +115,7 @@ class Adopted:
             alive = supervisor_alive(self._folder)  # before the ending is read, so that none is missed
             self.ending = read_ending(self._folder)
             if self.ending is None and not alive:
-                self.ending = _cut_off()
+                self.ending = _cut_off(self._folder)
             size = _size(self._folder / "stdout")
             if size != self._size or self.ending is not None:
                 self._size = size
@@ -179,9 +181,26 @@ def started(folder: Path) -> bool:
     return (folder / "keeper.json").exists()
 
 
-def _cut_off() -> Ending:
+def last_sign(folder: Path) -> float | None:
+    """When the command last did something that was seen (Unix time): its output, or its start; None before that."""
+    if started_at(folder) is None:
+        return None
+    times: list[float] = []
+    for name in ("stdout", "stderr", "keeper.json"):
+        with contextlib.suppress(OSError):
+            times.append((folder / name).stat().st_mtime)
+    return max(times, default=None)
+
+
+def lasted_ms(folder: Path) -> int:
+    """How long a command lasted whose end nobody wrote down: from its start to the last sign of it."""
+    began, last = started_at(folder), last_sign(folder)
+    return 0 if began is None or last is None else max(0, round((last - began) * 1000))
+
+
+def _cut_off(folder: Path) -> Ending:
     """The end of a run whose supervisor was killed."""
-    return Ending(reason="interrupted", message="the run's keeper process was killed")
+    return Ending(reason="interrupted", message="the run's keeper process was killed", duration_ms=lasted_ms(folder))
 
 
 def _never_begun() -> Ending:

@@ -10,7 +10,7 @@ from clinvk.backends import registry
 from clinvk.errors import ClinvkError, Failure
 from clinvk.events import Ending
 from clinvk.executor import plan as plans
-from clinvk.executor.process import read_ending, started, started_at
+from clinvk.executor.process import last_sign, lasted_ms, read_ending, started, started_at
 from clinvk.executor.runs import RunRecord, RunState
 from clinvk.response import ChainResult, CompareResult, ParallelResult, PromptResult, RunStatus
 from clinvk.tools import assemble
@@ -18,7 +18,8 @@ from clinvk.tools.app import App
 from clinvk.tools.conversation import keeping
 from clinvk.tools.saying import newest_message
 
-Result = PromptResult | ParallelResult | ChainResult | CompareResult
+Composite = ParallelResult | ChainResult | CompareResult
+Result = PromptResult | Composite
 RESULTS: dict[str, type[Result]] = {
     "prompt": PromptResult,
     "parallel": ParallelResult,
@@ -66,10 +67,11 @@ def _is_awaited(app: App, record: RunRecord) -> bool:
     return parent is not None and not started(app.runs.path(record.id)) and app.runs.is_driven(parent)
 
 
-def _settle(app: App, record: RunRecord) -> Result:
+def _settle(app: App, record: RunRecord) -> Composite:
     for child in app.runs.children(record.id):
         settled(app, child, abandoned=True)
     result = _assembled(app, record, _cut_off(app, record.id))
+    result.total_duration_ms = _lasted_ms(app, record)
     if result.status == "interrupted":
         result.error = CUT_OFF  # not what its parts say, which were stopped by this
     try:
@@ -92,20 +94,30 @@ def _settle_prompt(app: App, record: RunRecord) -> PromptResult:
 
 def _unrecorded(app: App, run_id: str) -> Ending:
     """The end of a run that its keeper did not write down: the one its caller was told of, or that it was cut off."""
+    folder = app.runs.path(run_id)
+    lasted = lasted_ms(folder)
     match app.runs.given_up(run_id):
         case "completed":
-            return Ending(reason="exited", exit_code=0)
+            return Ending(reason="exited", exit_code=0, duration_ms=lasted)
         case "cancelled":
-            return Ending(reason="cancelled")
+            return Ending(reason="cancelled", duration_ms=lasted)
         case "failed":
-            return Ending(reason="disk_full", message="its result could not be saved when it ended")
+            message = "its result could not be saved when it ended"
+            return Ending(reason="disk_full", message=message, duration_ms=lasted)
         case _:
-            began = started_at(app.runs.path(run_id)) is not None
+            began = started_at(folder) is not None
             why = "it was cut off: its keeper was killed or the machine stopped" if began else "it was never started"
-            return Ending(reason="interrupted", message=why)
+            return Ending(reason="interrupted", message=why, duration_ms=lasted)
 
 
-def _assembled(app: App, record: RunRecord, status: RunStatus) -> Result:
+def _lasted_ms(app: App, record: RunRecord) -> int:
+    """How long a run of several went on that nobody saw end: until the last sign of one of its parts."""
+    signs = (last_sign(app.runs.path(child)) for child in app.runs.children(record.id))
+    last = max((sign for sign in signs if sign is not None), default=record.created_at)
+    return max(0, round((last - record.created_at) * 1000))
+
+
+def _assembled(app: App, record: RunRecord, status: RunStatus) -> Composite:
     try:
         return assemble.assembled(record, _children(app, record.id), status)
     except ValidationError as error:
