@@ -7,9 +7,10 @@ import anyio
 import pytest
 from pydantic import ValidationError
 
+from clinvk.events import Event, RunFinished
 from clinvk.request import PromptRequest, RunsRequest, SessionEditRequest, SessionsRequest
 from clinvk.response import PromptResult
-from clinvk.tools import runs, sessions
+from clinvk.tools import prompt, runs, sessions
 from fakes import agent
 from fakes.calls import ask, refusal
 from fakes.world import PATIENCE_SECS, World
@@ -147,6 +148,25 @@ async def test_another_program_of_the_same_name_is_told_apart(world: World) -> N
     assert error is not None
     assert error.code == "output_unreadable"
     assert f"{world.bin / 'gemini'} does not tell its version: is it Gemini CLI?" in (error.hint or "")
+
+
+async def test_what_is_told_of_the_program_is_there_with_the_result(world: World) -> None:
+    (world.bin / "gemini").write_text("#!/bin/sh\necho the stars say yes\n", encoding="utf-8")
+    seen: list[tuple[object, object]] = []
+    async with world.app() as app:
+
+        def hear(run_id: str, _backend: str, event: Event) -> None:
+            if isinstance(event, RunFinished):
+                saved = app.runs.result(run_id)
+                assert saved is not None
+                assert event.error is not None
+                seen.append((saved["error"]["hint"], event.error.hint))
+
+        request = PromptRequest(prompt="hello", backend="gemini")
+        result = await prompt.prompt(app, request, world.caller(hear))
+    assert isinstance(result, PromptResult)
+    assert result.error is not None
+    assert seen == [(result.error.hint, result.error.hint)]
 
 
 @pytest.mark.parametrize("wait_secs", [0, PATIENCE_SECS], ids=["handed out", "waited for"])

@@ -158,7 +158,7 @@ class Executor:
 
     async def execute(self, prepared: Prepared, live: LiveRun, locks: Sequence[int], save: Saver) -> BaseModel:
         """Wait for a place, run the command, judge what came of it. The result is saved by `save` and here."""
-        plan = prepared.plan
+        plan, explain = prepared.plan, prepared.explain
         async with AsyncExitStack() as stack:
             start: Start | None = None
             with anyio.CancelScope() as queue:
@@ -180,6 +180,9 @@ class Executor:
                 self.runs.change_plan(plan.run_id, dump(plan))
                 reading, ending = await self._run(prepared, live, locks, start)
                 conclusion = _judged(plan, reading, ending)
+            if explain is not None and conclusion.result.error is not None:
+                with reading.open_unless_it_fails():
+                    conclusion.result.error = await explain(conclusion.result.error)
             return self._finish(plan, live, reading, conclusion, save)
 
     def _heeding_others(self, live: LiveRun) -> AbstractContextManager[None]:

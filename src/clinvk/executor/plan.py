@@ -1,11 +1,12 @@
 """A prompt with everything resolved: what the executor needs to start it, and to judge it again later."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from clinvk.backends.base import Backend, Command, Turn
+from clinvk.errors import Failure
 from clinvk.events import TokenUsage
 from clinvk.executor.process import Limits
 
@@ -32,7 +33,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A plan with what is needed once, to start it."""
+    """A plan with what is needed once, to start it.
+
+    `explain` adds to a failure what only a look beyond the output tells, before anybody is told of it.
+    """
 
     plan: Plan
     command: Command
@@ -40,6 +44,7 @@ class Prepared:
     limits: Limits
     refreshable_login: bool = False
     without_session: "Callable[[], Prepared] | None" = None  # when the backend has lost the conversation to resume
+    explain: Callable[[Failure], Awaitable[Failure]] | None = None
 
 
 def dump(plan: Plan) -> dict[str, Any]:

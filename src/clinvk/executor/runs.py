@@ -5,7 +5,7 @@
     events.jsonl   the unified events, one per line
     questions.json, answer-*.json   what the agent asks a person, and the answer of another process until it is taken
     output.txt     the whole answer, where it is longer than what result.json holds
-    result.json    the result; once it is there the run has ended, and only what its error says of the program is added
+    result.json    the result; once it is there the run has ended
     handed, read, cancel, task, shared   empty marks: its id was given out; its result was fetched; its end was asked
                    for; a client was told how long it stays; another process waits for it too
     unsaved-STATUS   another mark: that it ended so was told, but the disk had no room for its result

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 import anyio
 from pydantic import BaseModel
@@ -82,15 +83,9 @@ def start(
 
 
 async def _run(app: App, prepared: Prepared, live: LiveRun, locks: Sequence[int], held: ExitStack) -> BaseModel:
+    explain = partial(_with_program, app, prepared.plan.backend)
     with held:
-        result = await app.executor.execute(prepared, live, locks, keeping(app))
-    if isinstance(result, PromptResult) and result.error is not None and result.error.code in _OF_THE_PROGRAM:
-        with suppress(
-            ClinvkError, OSError
-        ):  # the program is gone, or the disk is full: the result stands as it was saved
-            result.error = await _with_program(app, prepared.plan.backend, result.error)
-            app.runs.finish(result.run_id, result, sync=live.handed)
-    return result
+        return await app.executor.execute(replace(prepared, explain=explain), live, locks, keeping(app))
 
 
 _OF_THE_PROGRAM = ("backend_changed", "output_unreadable")
@@ -98,8 +93,13 @@ _OF_THE_PROGRAM = ("backend_changed", "output_unreadable")
 
 async def _with_program(app: App, backend: Backend, failure: Failure) -> Failure:
     """The failure with what the installed program is: its version, or that it seems to be another one."""
-    found = app.installation(backend)
-    installed = await version(app, backend, found)
+    if failure.code not in _OF_THE_PROGRAM:
+        return failure
+    try:
+        found = app.installation(backend)
+        installed = await version(app, backend, found)
+    except (ClinvkError, OSError):  # the program is gone, or the disk is full
+        return failure
     if installed is not None:
         return naming_version(failure, installed)
     hint = f"{found.path} does not tell its version: is it {backend.TITLE}? To install: {backend.INSTALL_HINT}"
