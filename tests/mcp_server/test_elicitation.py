@@ -211,11 +211,13 @@ async def test_a_client_that_cannot_ask_is_told_the_command_and_how_to_allow_it(
     async with connected(world, mode) as client:
         result = await client.call_tool("prompt", asks("touch made", workdir=str(world.workdir)))
         always = await client.call_tool("prompt", asks("touch made", approval_mode="always"))
-    denied, advice = structured(result)["warnings"]
+    [warning] = structured(result)["warnings"]
+    denied, _, advice = warning.partition("\n")
     assert denied == "permission denied: Bash: touch made"
+    assert advice.startswith("to allow what was denied: ")
     for way in ("sandbox_mode full", "approval_mode auto", "backends.claude.allowed_tools", "elicitation"):
         assert way in advice
-    assert advice in text_of(result)
+    assert warning in text_of(result)
     assert "--permission-prompt-tool=stdio" not in world.calls()[0]["argv"]
     assert files(world) == []
     assert structured(always)["error"]["code"] == "unsupported_option"

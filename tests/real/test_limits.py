@@ -41,8 +41,10 @@ def asks_for(*calls: Call) -> Callable[[Recorded], Reply]:
 
 def refused(warnings: list[str]) -> list[str]:
     """The tools that warnings say were denied; each names what it was to do, and the last how to allow it."""
-    *denied, advice = warnings
+    *denied, last = warnings
+    last, _, advice = last.partition("\n")
     assert advice.startswith("to allow what was denied: "), warnings
+    denied.append(last)
     found = [re.match(r"permission denied: (\w+): (.+)", warning) for warning in denied]
     assert all(match and match[2] for match in found), warnings
     return [match[1] for match in found if match]

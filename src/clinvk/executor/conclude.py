@@ -1,5 +1,6 @@
 """From a judged output to a result: a pure function of what is on disk."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clinvk.backends.base import InteractiveReader, Reader
@@ -47,19 +48,20 @@ def conclude(plan: Plan, reader: Reader, answer: Answer, ending: Ending) -> Conc
         token_usage=outcome.usage,
         cost_usd=outcome.cost_usd,
         stop_reason=outcome.stop_reason,
-        warnings=[*plan.warnings, *outcome.warnings, *_advice(plan, reader, outcome)],
+        warnings=[*plan.warnings, *_advised(plan, reader, outcome.warnings)],
         error=outcome.failure,
     )
     return Conclusion(result=result, outcome=outcome, ending=ending)
 
 
-def _advice(plan: Plan, reader: Reader, outcome: Outcome) -> list[str]:
-    """What to do about denials, unless it was a person who denied."""
-    denied = any(warning.startswith(DENIED) for warning in outcome.warnings)
-    if not denied or isinstance(reader, InteractiveReader):
-        return []
-    advice = how_to_allow(plan.turn, plan.backend.CAPABILITIES, plan.backend.NAME)
-    return [advice] if advice else []
+def _advised(plan: Plan, reader: Reader, warnings: Sequence[str]) -> list[str]:
+    """The warnings, the last denial with how to allow what was denied; unless it was a person who denied."""
+    advised = list(warnings)
+    denials = [number for number, warning in enumerate(advised) if warning.startswith(DENIED)]
+    if denials and not isinstance(reader, InteractiveReader):
+        advice = how_to_allow(plan.turn, plan.backend.CAPABILITIES, plan.backend.NAME)
+        advised[denials[-1]] += f"\n{advice}" if advice else ""
+    return advised
 
 
 def _status(outcome: Outcome) -> RunStatus:
