@@ -15,9 +15,11 @@ from clinvk.request import RunsRequest
 from clinvk.response import ChainResult, ParallelResult, PromptResult
 from clinvk.tools import runs
 from clinvk.tools.app import App
+from clinvk_command import COMMAND
 from fakes import agent
 from fakes.world import PATIENCE_SECS, World, create
 from leaks.server import Server, serving, watch_all
+from mcp_fakes.raw_client import SOURCE
 
 pytestmark = pytest.mark.anyio
 
@@ -25,6 +27,8 @@ ENDINGS = {"completed", "failed", "cancelled", "interrupted"}
 WORDS = ["zero ", "one ", "two ", "three ", "four "]
 VICTIMS = ("server", "keeper", "supervisor", "agent", "server and keeper", "client", "nobody")
 LONG_MOMENT = 20_000  # turns of the event loop: longer than a run takes to start
+SHORT_MOMENT = 2_000  # between two steps of a run
+STAGES = ("", "request.json", "keeper.json", "events.jsonl", "result.json")  # what a run writes as it goes on
 
 
 def script(up: str, go: str, stop: int) -> str:
@@ -132,3 +136,37 @@ async def test_whenever_it_is_killed_no_run_stays_without_an_end(tmp_path: Path,
     finally:
         world.processes.kill()
     assert set(ended) <= ENDINGS
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_whenever_the_command_is_killed_what_it_told_of_is_kept(
+    tmp_path: Path, private_home: Path, seed: int
+) -> None:
+    chance = random.Random(seed)
+    world = create(tmp_path / "world", private_home)
+    steps: list[agent.Step] = [{"spawn": ["plain", "daemon"]}, *({"say": word} for word in WORDS)]
+    words = ["prompt", agent.prompt(*steps), "-b", "claude", "-o", "json", *["--background"] * (seed % 2)]
+    stage = STAGES[seed // 2]
+    environ = world.environ | {"PYTHONPATH": str(SOURCE)}
+    try:
+        async with await anyio.open_process([*COMMAND, *words], env=environ, cwd=world.workdir, stderr=None) as command:
+            with anyio.fail_after(PATIENCE_SECS):
+                while stage and command.returncode is None and not list((world.home / "runs").glob(f"[!.]*/{stage}")):
+                    await anyio.lowlevel.checkpoint()
+            for _ in range(chance.randrange(SHORT_MOMENT)):
+                await anyio.lowlevel.checkpoint()
+            if command.returncode is None:
+                command.kill()
+            assert command.stdout is not None
+            with anyio.fail_after(PATIENCE_SECS):
+                told = b"".join([piece async for piece in command.stdout])
+                await command.wait()
+        async with world.app() as app:
+            ended = {run_id: await final(app, world, run_id) for run_id in app.runs.ids()}
+        watch_all(world)
+        await world.processes.ended()
+    finally:
+        world.processes.kill()
+    assert {result.status for result in ended.values()} <= ENDINGS
+    if told.endswith(b"\n"):
+        assert ended[json.loads(told)["run_id"]].status == "completed"
