@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from benchmarks import place
+from benchmarks import filling, place
 from benchmarks.client import serving
 from benchmarks.measure import Figure, interleaved, timed
 from benchmarks.prompting import asked, run_directly
@@ -89,7 +89,7 @@ def gateway(folder: Path, scale: Scale) -> list[Figure]:
         figures += [_rate(server, clients, scale) for clients in CLIENTS]
         figures += _streams(server, scale)
         figures += _against_litellm(folder, server, scale)
-    return figures
+    return figures + _health(folder / "asked", scale)
 
 
 def _rate(server: Http, clients: int, scale: Scale) -> Figure:
@@ -144,6 +144,21 @@ def _streams(server: Http, scale: Scale) -> list[Figure]:
             beside={"MiB under load": round(after)},
             rounds=1,
         ),
+    ]
+
+
+def _health(folder: Path, scale: Scale) -> list[Figure]:
+    """What a probe costs where there are many sessions, which nobody has listed yet."""
+    where = place.create(folder)
+    filling.sessions(where.home, scale.sessions)
+    with _clinvk(where) as server:
+        connection = server.connect()
+        first = timed(lambda: _get(connection, "/health"))()
+        samples = interleaved({"health": timed(lambda: _get(connection, "/health"))}, scale.calls)
+    name = f"/health at {scale.sessions} sessions"
+    return [
+        samples.figure(name, "health", aim=10),
+        Figure(name=f"{name}: the first", value=first * 1000, unit="ms", aim=200, beside={}, rounds=1),
     ]
 
 

@@ -5,18 +5,22 @@ A head that lags behind its turns (a crash between the two writes) is brought up
 
 import os
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from clinvk.errors import ClinvkError
-from clinvk.files import private_folder, reading, write_whole, writing
+from clinvk.files import TEMPORARY_SUFFIX, private_folder, reading, write_whole, writing
 from clinvk.sessions import turnlog
 from clinvk.sessions.model import Session, encode, folded, timestamp
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _SUFFIX = ".json"
+# A folder changed this recently may change again within one tick of its file system's clock.
+FRESH_NS = 50_000_000
+LEFT_BEHIND_SECS = 3600.0  # a temporary file this old belongs to a writer that died
 
 
 def checked(session_id: str) -> str:
@@ -37,6 +41,7 @@ class Heads:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.warnings: list[str] = []
+        self._counted = (-1, 0)  # when the folder was changed last, and how many heads it held then
 
     def path(self, session_id: str) -> Path:
         """The head file of a session."""
@@ -59,6 +64,29 @@ class Heads:
                     return {name[:cut]: entry.inode() for entry in entries if (name := entry.name).endswith(_SUFFIX)}
             except FileNotFoundError:
                 return {}
+
+    def count(self) -> int:
+        """How many there are: at most one look at the folder, and none while nothing in it changes.
+
+        Raises ClinvkError where heads could not be read, or none be written.
+        """
+        with reading(self.folder):
+            try:
+                changed = self.folder.stat().st_mtime_ns
+            except FileNotFoundError:  # it is made with the first session
+                return 0
+        if not os.access(self.folder, os.R_OK | os.W_OK | os.X_OK):
+            raise ClinvkError(
+                "internal",
+                f"the sessions in {self.folder} cannot be read and written",
+                hint="check the permissions of the folder, and whether its disk is mounted for reading only",
+                details={"path": str(self.folder)},
+            )
+        at, known = self._counted
+        if at != changed:
+            known = len(self.stems())
+            self._counted = (changed if time.time_ns() - changed >= FRESH_NS else -1, known)
+        return known
 
     def inode(self, session_id: str) -> int:
         """The inode of a head, 0 when there is none."""
@@ -102,6 +130,13 @@ class Heads:
         for path in (self.turns_path(session_id), self.path(session_id)):
             with writing(path):
                 path.unlink(missing_ok=True)
+
+    def remove_left_behind(self, now: float) -> None:
+        """Remove the temporary files of writers that died."""
+        for path in self.folder.glob(f".*{TEMPORARY_SUFFIX}"):
+            with suppress(OSError):
+                if now - path.stat().st_mtime > LEFT_BEHIND_SECS:
+                    path.unlink()
 
     def set_aside(self, session_id: str) -> list[str]:
         """Names of damaged heads of this session that were set aside."""

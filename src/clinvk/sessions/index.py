@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 from clinvk.errors import ClinvkError
 from clinvk.files import private_folder
 from clinvk.sessions import textindex
-from clinvk.sessions.heads import Heads
+from clinvk.sessions.heads import FRESH_NS, Heads
 from clinvk.sessions.journal import Changes, Journal, Position
 from clinvk.sessions.locks import Locks
 from clinvk.sessions.model import Session, SessionFilter
@@ -23,8 +23,6 @@ from clinvk.sessions.search import fold
 
 SCHEMA_VERSION = 1
 LOCKED_SECS = 5.0  # another process may be building the index; after that, work in memory
-# A folder changed this recently may change again within one tick of its file system's clock.
-FRESH_NS = 50_000_000
 
 _SCHEMA = (
     "CREATE TABLE state (folder_mtime INTEGER, journal_offset INTEGER, journal_tail BLOB)",

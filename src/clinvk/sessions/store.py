@@ -6,13 +6,13 @@ are (a fork copies its turns). Processes and threads may share a home. `page`, `
 """
 
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clinvk.errors import ClinvkError
-from clinvk.files import TEMPORARY_SUFFIX, exists, private_folder, reading, write_whole, writing
+from clinvk.files import exists, private_folder, reading, write_whole, writing
 from clinvk.request import TAG_CHARS, usable_tag
 from clinvk.sessions import export, search, turnlog
 from clinvk.sessions.heads import Heads, checked
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 ANY = SessionFilter()
 NAMED_CANDIDATES = 5
-LEFT_BEHIND_SECS = 3600.0  # a temporary file this old belongs to a writer that died
 
 
 class SessionStore:
@@ -277,7 +276,7 @@ class SessionStore:
                 hint="give a number of days, or 0 to keep them for ever",
             )
         now = now or datetime.now(UTC)
-        self._remove_left_behind(now)
+        self._heads.remove_left_behind(now.timestamp())
         if older_than_days == 0:
             return []
         limit = timestamp(now - timedelta(days=older_than_days))
@@ -286,6 +285,10 @@ class SessionStore:
             for name in self._index().last_used_before(limit)
             if self._delete_if_free(name, lambda head: head.last_used < limit)
         ]
+
+    def count(self) -> int:
+        """How many sessions there are; cheap without an index, too. Raises when they cannot be read and written."""
+        return self._heads.count()
 
     def complete_index(self) -> None:
         """Index all text now, which searches otherwise do bit by bit; worth a background thread of a server."""
@@ -354,12 +357,6 @@ class SessionStore:
         line = next(turnlog.lines(self._heads.turns_path(head.id), found.start), None)
         turn = line.turn() if line else None
         return f"{turn.prompt}\n{turn.output}" if turn else head.title
-
-    def _remove_left_behind(self, now: datetime) -> None:
-        for path in self._heads.folder.glob(f".*{TEMPORARY_SUFFIX}"):
-            with suppress(OSError):
-                if now.timestamp() - path.stat().st_mtime > LEFT_BEHIND_SECS:
-                    path.unlink()
 
 
 def _check_status(wanted: SessionFilter) -> None:

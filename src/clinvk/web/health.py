@@ -47,7 +47,7 @@ def _report(app: App) -> dict[str, Any]:
 
 def _status(app: App, store: dict[str, Any], agents: list[str]) -> tuple[str, str | None]:
     if store["status"] != "ok":
-        return "unhealthy", f"the session store cannot be read: {store['code']}"
+        return "unhealthy", f"the session store cannot be read and written: {store['code']}"
     if app.executor.closing:
         return "unhealthy", "the server is shutting down"
     if not agents:
@@ -60,7 +60,7 @@ def _status(app: App, store: dict[str, Any], agents: list[str]) -> tuple[str, st
 
 def _session_store(app: App) -> dict[str, Any]:
     try:
-        return {"status": "ok", "sessions": app.sessions.page(limit=1).total}
+        return {"status": "ok", "sessions": app.sessions.count()}
     except ClinvkError as error:
         return {"status": "error", "code": error.failure.code}
     except OSError as error:

@@ -1,0 +1,46 @@
+"""What `/health` says of the sessions, and what it leaves alone."""
+
+import pytest
+
+from clinvk.sessions.model import Session
+from clinvk.tools.app import at_rest
+from fakes.world import World
+from gateway_fakes.server import gateway
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_health_counts_sessions_without_building_their_index(world: World) -> None:
+    store = at_rest(world.loaded(), world.environ).sessions
+    for _ in range(3):
+        store.create(Session(backend="claude"))
+    async with gateway(world) as server:
+        report = (await server.client.get("/health")).json()
+    assert (report["status"], report["session_store"]) == ("ok", {"status": "ok", "sessions": 3})
+    assert not (world.home / "cache" / "sessions.sqlite").exists()
+
+
+async def test_health_follows_sessions_that_come_and_go(world: World) -> None:
+    async with gateway(world) as server:
+
+        async def counted() -> int:
+            report = (await server.client.get("/health")).json()
+            count: int = report["session_store"]["sessions"]
+            return count
+
+        assert await counted() == 0
+        head = server.app.sessions.create(Session(backend="claude"))
+        assert await counted() == 1
+        server.app.sessions.create(Session(backend="claude"))
+        assert await counted() == 2
+        server.app.sessions.delete(head.id)
+        assert await counted() == 1
+
+
+async def test_sessions_that_cannot_be_read_are_unhealthy(world: World) -> None:
+    async with gateway(world) as server:
+        (world.home / "sessions").write_text("this is no folder", encoding="utf-8")
+        answer = await server.client.get("/health")
+    report = answer.json()
+    assert (answer.status_code, report["status"]) == (503, "unhealthy")
+    assert report["reason"] == "the session store cannot be read and written: internal"
