@@ -48,7 +48,49 @@ async def test_who_waits_when_the_server_stops_still_gets_what_there_is(world: W
             await world.processes.ended()
     answer = answers[0].json()
     assert (answers[0].status_code, answer["error"]["code"]) == (429, "overloaded")
+    assert "shutting down" in answer["error"]["message"]
+    assert int(answers[0].headers["retry-after"]) > 0
     assert (answer["status"], answer["partial"], answer["output"]) == ("cancelled", True, "so far")
+
+
+@pytest.mark.parametrize("path", ["/api/v1/prompt", "/api/v1/chain", "/openai/v1/chat/completions"])
+async def test_client_log_audit_and_record_agree_on_what_stopping_ended(world: World, path: str) -> None:
+    here = world.fifo("here")
+    asked = agent.prompt({"reach": str(here)}, {"hang": True})
+    bodies: dict[str, Json] = {
+        "/api/v1/prompt": {"prompt": asked, "backend": "claude"},
+        "/api/v1/chain": {"steps": [{"prompt": asked, "backend": "claude"}]},
+        "/openai/v1/chat/completions": {"model": "claude", "messages": [{"role": "user", "content": asked}]},
+    }
+    answers: list[httpx2.Response] = []
+    with anyio.fail_after(DEADLINE):
+        async with served(world) as server, client_of(server) as client:
+
+            async def post() -> None:
+                answers.append(await client.post(path, json=bodies[path]))
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(post)
+                await here.reached()
+                server.signal(signal.SIGTERM)
+            assert await server.process.wait() == 0
+    answer = answers[0]
+    run_id = answer.headers["x-clinvk-run"]
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "overloaded")
+    logged = [json.loads(line) for line in server.log.splitlines()[1:]]
+    [line] = [line for line in logged if line.get("run_id") == run_id]
+    assert (line["message"].rpartition(" ")[2], line["outcome"], line["error_code"]) == (
+        "429",
+        "cancelled",
+        "overloaded",
+    )
+    audit = [json.loads(line) for line in (world.home / "audit.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {(line["type"], line["run_id"], line["outcome"], line["error_code"]) for line in audit} == {
+        ("request", run_id, "cancelled", "overloaded"),
+        ("run", run_id, "cancelled", "overloaded"),
+    }
+    record = json.loads((world.home / "runs" / run_id / "result.json").read_text(encoding="utf-8"))
+    assert (record["status"], record["error"]["code"]) == ("cancelled", "overloaded")
 
 
 async def test_a_body_that_still_arrives_when_the_server_stops_is_not_waited_for(world: World) -> None:

@@ -1,10 +1,11 @@
 """From a judged output to a result: a pure function of what is on disk."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clinvk.backends.base import InteractiveReader, Reader
 from clinvk.backends.permitting import DENIED, how_to_allow
+from clinvk.errors import Failure
 from clinvk.events import Ending, Outcome
 from clinvk.executor.plan import Plan
 from clinvk.executor.spool import KEPT_CHARS, Answer
@@ -24,6 +25,13 @@ class Conclusion:
         """Whether the backend does not have the conversation any more, and nothing was done."""
         failure = self.outcome.failure
         return failure is not None and failure.code == "session_lost" and not self.result.output
+
+    def because(self, why: Failure) -> "Conclusion":
+        """The same of a run that was cancelled for a reason of its own; any other stays what it is."""
+        if self.result.status != "cancelled":
+            return self
+        self.result.error = replace(why, backend=self.result.backend)
+        return replace(self, outcome=replace(self.outcome, failure=self.result.error))
 
 
 def conclude(plan: Plan, reader: Reader, answer: Answer, ending: Ending) -> Conclusion:

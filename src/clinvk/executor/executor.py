@@ -170,16 +170,16 @@ class Executor:
                 )
             if start is None or live.cancelled or self.runs.marked(plan.run_id, "cancel"):
                 reading = self._reading(plan, live)
-                return self._finish(plan, live, reading, _judged(plan, reading, _never_started()), save)
+                return self._finish(plan, live, reading, _judged(plan, reading, _never_started(), live), save)
             reading, ending = await self._run(prepared, live, locks, start)
-            conclusion = _judged(plan, reading, ending)
+            conclusion = _judged(plan, reading, ending, live)
             if conclusion.session_lost and prepared.without_session is not None and not live.cancelled:
                 reading.close()
                 prepared = prepared.without_session()
                 plan = prepared.plan
                 self.runs.change_plan(plan.run_id, dump(plan))
                 reading, ending = await self._run(prepared, live, locks, start)
-                conclusion = _judged(plan, reading, ending)
+                conclusion = _judged(plan, reading, ending, live)
             if explain is not None and conclusion.result.error is not None:
                 with reading.open_unless_it_fails():
                     conclusion.result.error = await explain(conclusion.result.error)
@@ -235,7 +235,7 @@ class Executor:
             process = Adopted(self.runs.path(plan.run_id))
             live.started(process)
             ending = await follow(process, reading, Start())
-        return self._finish(plan, live, reading, _judged(plan, reading, ending), save)
+        return self._finish(plan, live, reading, _judged(plan, reading, ending, live), save)
 
     def settle(self, plan: Plan, ending: Ending, save: Saver) -> BaseModel:
         """Judge a run that ended while nobody watched, from what is on disk."""
@@ -299,8 +299,9 @@ class Executor:
         return result
 
 
-def _judged(plan: Plan, reading: Reading, ending: Ending) -> Conclusion:
-    return conclude(plan, reading.reader, reading.answer, ending)
+def _judged(plan: Plan, reading: Reading, ending: Ending, live: LiveRun | None = None) -> Conclusion:
+    conclusion = conclude(plan, reading.reader, reading.answer, ending)
+    return conclusion.because(live.why) if live is not None and live.why is not None else conclusion
 
 
 def _never_started() -> Ending:

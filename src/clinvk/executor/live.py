@@ -7,6 +7,7 @@ from typing import Protocol
 import anyio
 from pydantic import BaseModel
 
+from clinvk.errors import Failure
 from clinvk.events import Event, RunStarted, TextDelta
 from clinvk.executor.questions import Question
 from clinvk.executor.runs import RunRecord
@@ -53,6 +54,7 @@ class LiveRun:
         self.waiters = 0
         self.handed = False
         self.cancelled = False
+        self.why: Failure | None = None  # it was cancelled; None where somebody wished so
         self._process: Process | None = None
         self._queue: anyio.CancelScope | None = None
 
@@ -103,13 +105,16 @@ class LiveRun:
         if self._process is not None:
             self._process.excuse()
 
-    def cancel(self) -> None:
-        """Stop the run and its children; its result follows, with what was there of the output."""
+    def cancel(self, why: Failure | None = None) -> None:
+        """Stop the run and its children; its result follows, with what was there of the output.
+
+        `why` becomes its error, where it was not the caller's wish.
+        """
         if self.cancelled or self.done.is_set():
             return
-        self.cancelled = True
+        self.cancelled, self.why = True, why
         for child in self.children:
-            child.cancel()
+            child.cancel(why)
         if self._process is not None:
             self._process.cancel()
         elif self._queue is not None:
@@ -128,7 +133,7 @@ class LiveRun:
         self.children.append(child)
         child.listeners.add(self.relay)
         if self.cancelled:
-            child.cancel()
+            child.cancel(self.why)
         if self.handed:
             child.detach()
 

@@ -24,7 +24,6 @@ from clinvk.errors import ClinvkError
 from clinvk.events import Event
 from clinvk.executor.live import Listener
 from clinvk.files import private_folder, writing
-from clinvk.gateway.drain import SHUTTING_DOWN
 from clinvk.gateway.service import Service, trail_of
 from clinvk.request import ApprovalMode, PromptRequest, SandboxMode
 from clinvk.response import PromptResult
@@ -229,9 +228,7 @@ async def answered(service: Service, request: Request, chat: Chat, listener: Lis
                 hint="server.request_timeout_secs sets the limit; what the backend said so far is kept with its run",
             ) from None
     assert isinstance(result, PromptResult)
-    if result.status == "cancelled" and service.drain.closing.is_set():
-        result.error = SHUTTING_DOWN
-    elif result.output_truncated and result.structured_output is None:
+    if result.output_truncated and result.structured_output is None:
         result.output = await anyio.to_thread.run_sync(lambda: "".join(output.text_of(service.app, result.run_id)))
         result.output_truncated = False
     return result

@@ -11,6 +11,13 @@ from clinvk.tools.app import App
 SHUTTING_DOWN = Failure(
     code="overloaded", message="the server is shutting down", hint="try again when it is back", retryable=True
 )
+# The error of the runs that this stops: what their callers are told, and what stands in their records and the logs.
+STOPPED = Failure(
+    code="overloaded",
+    message="it was stopped because the server is shutting down",
+    hint="ask again when the server is back",
+    retryable=True,
+)
 
 
 class Drain:
@@ -45,4 +52,4 @@ class Drain:
             wait.cancel()
         for live in tuple(self._app.executor.live.values()):
             if not live.handed:
-                live.cancel()
+                live.cancel(STOPPED)

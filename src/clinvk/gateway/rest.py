@@ -18,7 +18,6 @@ from clinvk.gateway import answers
 from clinvk.gateway.attended import attended
 from clinvk.gateway.body import parsed
 from clinvk.gateway.calls import Call, ChainCall, CompareCall, Operation, ParallelCall, Planned, PromptCall, Result
-from clinvk.gateway.drain import SHUTTING_DOWN
 from clinvk.gateway.feed import Said
 from clinvk.gateway.service import Service, Trail, trail_of
 from clinvk.gateway.stream import SSE, Framing, Ndjson, Sse
@@ -125,7 +124,7 @@ def _why_unfinished(service: Service, result: Result, patience: float) -> Failur
     if isinstance(result, Planned):
         return None
     if result.status == "cancelled" and service.drain.closing.is_set():
-        return SHUTTING_DOWN
+        return result.error
     if result.status == "running" and patience >= service.wait_secs:
         return Failure(
             code="timeout",

@@ -85,6 +85,8 @@ def work(app: App, caller: Caller, drive: Drive[Result]) -> Callable[[LiveRun], 
         live.stage = "running"
         result = await drive(app, live, caller)
         result.warnings += _taken_over(app, live.record.id)
+        if result.status == "cancelled":
+            result.error = live.why or result.error
         try:
             app.runs.finish(live.record.id, result, sync=live.handed)
         except ClinvkError as error:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Literal
 
+import anyio
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -22,6 +23,9 @@ BACKLOG = 2048  # uvicorn's own
 # Longer than clients keep an idle connection (httpx 5 s, Node 4 s): with uvicorn's 5 s a request can meet the closing.
 KEEP_ALIVE_SECS = 75
 SHUTDOWN_SECS = 10  # handlers were told already; what is left is stopping processes and sending the last answers
+
+UNREAD_SECS = 1.5  # without a byte taken, after streams were told: who does not read would hold the process up
+LOOK_SECS = 0.1
 
 Section = Literal["mcp", "server"]
 
@@ -39,6 +43,25 @@ class Listener(uvicorn.Server):
             os._exit(128 + sig)
         self.should_exit = True
         asyncio.get_running_loop().call_soon_threadsafe(self._on_exit)  # a signal handler may not call anyio
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let who reads get the rest; hang up on who does not."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._hang_up_on_the_deaf)
+            await super().shutdown(sockets)
+            tasks.cancel_scope.cancel()
+
+    async def _hang_up_on_the_deaf(self) -> None:
+        waiting: dict[asyncio.Transport, tuple[int, float]] = {}  # bytes that wait to be read, and since when
+        while True:
+            now = anyio.current_time()
+            for transport in [connection.transport for connection in self.server_state.connections]:
+                size = transport.get_write_buffer_size()
+                before, since = waiting.get(transport, (0, now))
+                waiting[transport] = size, now if size < before or not size else since
+                if size and now - since > UNREAD_SECS:
+                    transport.abort()
+            await anyio.sleep(LOOK_SECS)
 
 
 Parser = Literal["h11", "httptools"]
