@@ -264,6 +264,27 @@ async def test_the_sdk_does_not_repeat_what_would_fail_or_cost_again(world: Worl
     assert listed["total"] == 1
 
 
+@pytest.mark.parametrize(
+    ("content", "param", "told"),
+    [
+        (5, "messages[0].content", "is 5; it must be a valid string or a valid list"),
+        ({"str": 1}, "messages[0].content", "is {'str': 1}; it must be a valid string or a valid list"),
+        ([5], "messages[0].content[0]", "is 5; it must be a valid dictionary"),
+        ([{"text": "a"}], "messages[0].content[0].type", "is required"),
+        ([{"type": "text", "text": 5}], "messages[0].content[0].text", "is 5; it must be a valid string"),
+    ],
+)
+async def test_a_value_that_may_be_several_things_is_named_as_the_client_wrote_it(
+    world: World, content: object, param: str, told: str
+) -> None:
+    body = {"model": "claude", "messages": [{"role": "user", "content": content}]}
+    async with gateway(world) as server:
+        error = (await server.post("/openai/v1/chat/completions", body)).json()["error"]
+        anthropic = (await server.post("/anthropic/v1/messages", {**body, "max_tokens": 1})).json()["error"]
+    assert (error["param"], error["message"]) == (param, f"{param} {told} (correct the request)")
+    assert anthropic["message"] == error["message"]
+
+
 async def test_what_does_not_fit_is_the_clients_fault_and_named(world: World) -> None:
     async with gateway(world) as server:
         wrong = await server.post("/openai/v1/chat/completions", {"model": "claude", "messages": "hi"})

@@ -63,6 +63,13 @@ def test_an_unknown_parameter_of_a_task_is_told_with_its_place() -> None:
     assert message.startswith("there is no parameter tasks[1].modell; did you mean model? accepted: prompt, backend")
 
 
+def test_faults_name_their_fields_in_one_way() -> None:
+    with pytest.raises(ClinvkError) as caught:
+        arguments.parse(ParallelRequest, {"tasks": [{"prompt": "x"}, {"output_schema": 5, "tags": [1], "modell": "z"}]})
+    fields = ["tasks[1].prompt", "tasks[1].output_schema", "tasks[1].tags[0]", "tasks[1].modell"]
+    assert caught.value.failure.details == {"fields": fields}
+
+
 def test_a_tool_without_parameters_says_so() -> None:
     assert told(NoArguments, {"verbose": True}) == "there is no parameter verbose; accepted: none"
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -65,7 +66,7 @@ class TaskFile:
         except ClinvkError as error:
             fields: list[str] = error.failure.details.get("fields", [])
             if bare:
-                fields = [field.removeprefix(f"{key}.") for field in fields]
+                fields = [field.removeprefix(key) for field in fields]
             raise self.wrong(str(error), *map(self._line, fields)) from None
 
     def _line(self, field: str) -> int | None:
@@ -75,7 +76,7 @@ class TaskFile:
             with suppress(ClinvkError):  # JSON that is no YAML
                 _read_yaml(seen, self.text)
             self.lines, self.text = seen.lines, ""
-        place: Place = tuple(int(part) if part.isdigit() else part for part in field.split("."))
+        place: Place = tuple(int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", field))
         while place and place not in self.lines:
             place = place[:-1]
         return self.lines.get(place)
