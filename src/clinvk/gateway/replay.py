@@ -6,86 +6,62 @@ the last one.
 """
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
-from pathlib import Path
-from typing import Any
+from itertools import islice
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from clinvk.errors import ClinvkError
 from clinvk.gateway.attended import Gone, attended
+from clinvk.gateway.body import query_of
 from clinvk.gateway.drain import SHUTTING_DOWN
 from clinvk.gateway.feed import HEARTBEAT_SECS
 from clinvk.gateway.service import Service, trail_of
 from clinvk.gateway.stream import SSE, Sse, sse
 from clinvk.tools import settle
-from clinvk.tools.app import App
+from clinvk.tools.eventlog import EventLog
 
 LOOK_SECS = 0.05  # how often the files are looked at: another process may drive the run
 MOST_LINES = 200  # sent at once; others are served in between
 END = "end"
 
 
-class Tail:
-    """One run's events.jsonl, read as it grows."""
+class EventsQuery(BaseModel, extra="forbid"):
+    """What may be asked of the events of a run."""
 
-    def __init__(self, app: App, run_id: str, sent: int) -> None:
-        self.run_id = run_id
-        self.sent = sent  # lines that the client has
-        self._path: Path = app.runs.path(run_id) / "events.jsonl"
-        self._line = 0
-        self._offset = 0
-        self.finished = False
-
-    def lines(self) -> Iterator[dict[str, Any]]:
-        """Complete lines that were not sent yet, at most `MOST_LINES`."""
-        try:
-            with self._path.open("rb") as file:
-                if file.seek(0, 2) < self._offset:  # whoever inherits a run writes its events anew, the same ones
-                    self._line = self._offset = 0
-                file.seek(self._offset)
-                for raw in file:
-                    if not raw.endswith(b"\n"):
-                        return
-                    self._offset += len(raw)
-                    self._line += 1
-                    event: dict[str, Any] = json.loads(raw)
-                    self.finished = event.get("type") == "run_finished"
-                    if self._line > self.sent:
-                        self.sent = self._line
-                        yield event
-                        if self._line % MOST_LINES == 0:
-                            return
-        except FileNotFoundError:
-            return
+    last_event_id: str = Field(
+        default="", description="Only the events after this one; the header, which a browser sends again, comes first."
+    )
 
 
 class Replay:
     """ASGI response: the events of one run and of its children until the run has ended."""
 
     def __init__(self, service: Service, request: Request, run_id: str) -> None:
-        """Raises ClinvkError(invalid_request) when the client's Last-Event-ID is none of this run's."""
+        """Raises ClinvkError(invalid_request) for an unknown parameter, or an id that is none of this run's events."""
         self._service = service
         self._app = service.app
         self._request = request
         self._run_id = run_id
         self._single = service.app.runs.record(run_id).kind == "prompt"
-        given = request.headers.get("last-event-id") or request.query_params.get("last_event_id") or ""
+        given = request.headers.get("last-event-id") or query_of(request, EventsQuery).last_event_id
         self._numbers, self.complete = _cursor(given)
-        self._tails: list[Tail] = []
+        self._logs: list[EventLog] = []
+        self._backends: dict[str, str] = {}
         self._quiet_since = anyio.current_time()
 
     def _grow(self) -> None:
         """Follow the children that have begun meanwhile."""
         runs = [self._run_id] if self._single else self._app.runs.children(self._run_id)
-        for run_id in runs[len(self._tails) :]:
-            place = len(self._tails)
-            self._tails.append(Tail(self._app, run_id, self._numbers[place] if place < len(self._numbers) else 0))
+        for place, run_id in enumerate(runs[len(self._logs) :], len(self._logs)):
+            self._logs.append(EventLog(self._app, run_id, self._numbers[place] if place < len(self._numbers) else 0))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         trail_of(scope).run_id = self._run_id
@@ -170,28 +146,46 @@ class Replay:
         return state.status != "running" and (self._has_its_end() or not self._app.runs.is_driven(self._run_id))
 
     def _has_its_end(self) -> bool:
-        return self._single and self._tails[0].finished
+        last = self._logs[0].last if self._single else b""
+        return _event(last).get("type") == "run_finished"
 
     def _pieces(self) -> bytes:
         self._grow()
-        return b"".join(self._piece(tail, event) for tail in self._tails for event in tail.lines())
+        return b"".join(self._piece(log, line) for log in self._logs for line in islice(log.lines(), MOST_LINES))
 
-    def _piece(self, tail: Tail, event: Mapping[str, Any]) -> bytes:
-        backend = self._app.runs.record(tail.run_id).backend if event.get("type") == "run_started" else None
-        shown = {**event, "run_id": tail.run_id} | ({"backend": backend} if backend else {})
+    def _piece(self, log: EventLog, line: bytes) -> bytes:
+        event = _event(line)
+        if not event:
+            return b""
+        shown = {**event, "run_id": log.run_id, "backend": self._backend(log.run_id)}
         return sse(shown, event=str(event.get("type", "message")), number=self._id())
 
+    def _backend(self, run_id: str) -> str:
+        if run_id not in self._backends:
+            self._backends[run_id] = self._app.runs.record(run_id).backend
+        return self._backends[run_id]
+
     def _id(self) -> str:
-        return ".".join(str(tail.sent) for tail in self._tails)
+        return ".".join(str(log.read) for log in self._logs)
 
     def _last(self) -> bytes:
         """The end of the run itself, where none of the files has it."""
         if self._has_its_end():
             return b""
         result = settle.current(self._app, self._run_id)
-        event = {"type": "run_finished", "run_id": self._run_id, "status": result.status}
+        about = {"run_id": self._run_id, "backend": self._backend(self._run_id)}
+        event = {"type": "run_finished", "status": result.status, **about}
         error = result.model_dump(mode="json")["error"]
         return sse({**event, "error": error}, event="run_finished", number=f"{self._id() or 0}.{END}")
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    """A line of the log; empty where somebody damaged it."""
+    try:
+        event: object = json.loads(line)
+    except ValueError:
+        return {}
+    return cast("dict[str, Any]", event) if isinstance(event, dict) else {}
 
 
 def _cursor(given: str) -> tuple[list[int], bool]:

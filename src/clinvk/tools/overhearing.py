@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
+from itertools import islice
 from typing import Annotated
 
 from pydantic import Discriminator, TypeAdapter, ValidationError
@@ -11,8 +12,9 @@ from clinvk.errors import ClinvkError
 from clinvk.events import Event, RunStarted
 from clinvk.executor.live import Listener
 from clinvk.tools.app import App
+from clinvk.tools.eventlog import EventLog
 
-LOOK_BYTES = 1 << 20  # of one log at one look; the next look goes on there
+LOOK_LINES = 5_000  # of one log at one look; the next look goes on there
 
 
 class Overhearing:
@@ -22,38 +24,21 @@ class Overhearing:
         self._app = app
         self._run_id = run_id
         self._listener = listener
-        self._heard: dict[str, int] = {}  # bytes of the log of each
-        for member in self._family():
-            self._heard[member] = self._size(member)
-            if self._heard[member] and app.runs.result(member) is None:
-                self._tell(member, None)
+        self._logs: dict[str, EventLog] = {}
+        for log in self._family():
+            if log.skip() and app.runs.result(log.run_id) is None:
+                self._tell(log.run_id, None)
 
     def listen(self) -> None:
         """Tell what was logged since the last look."""
-        for member in self._family():
-            heard = self._heard.get(member, 0)
-            if self._size(member) > heard:
-                lines = self._lines(member, heard)
-                self._heard[member] = heard + len(lines)
-                self._tell(member, _events(lines))
+        for log in self._family():
+            lines = list(islice(log.lines(), LOOK_LINES))
+            if lines:
+                self._tell(log.run_id, _events(lines))
 
-    def _family(self) -> list[str]:
-        return [self._run_id, *self._app.runs.children(self._run_id)]
-
-    def _size(self, run_id: str) -> int:
-        try:
-            return (self._app.runs.path(run_id) / "events.jsonl").stat().st_size
-        except OSError:
-            return 0
-
-    def _lines(self, run_id: str, begin: int) -> bytes:
-        try:
-            with (self._app.runs.path(run_id) / "events.jsonl").open("rb") as log:
-                log.seek(begin)
-                piece = log.read(LOOK_BYTES)
-        except OSError:  # removed just now
-            return b""
-        return piece[: piece.rfind(b"\n") + 1]
+    def _family(self) -> list[EventLog]:
+        members = [self._run_id, *self._app.runs.children(self._run_id)]
+        return [self._logs.setdefault(member, EventLog(self._app, member)) for member in members]
 
     def _tell(self, run_id: str, events: Iterable[Event] | None) -> None:
         """Pass on events; None says that the run has begun."""
@@ -68,10 +53,10 @@ def _adapter() -> TypeAdapter[Event]:
     return TypeAdapter(Annotated[Event, Discriminator("type")])
 
 
-def _events(lines: bytes) -> list[Event]:
-    """Lines that are no event are passed over: a log that is written anew was met in the middle of one."""
+def _events(lines: Iterable[bytes]) -> list[Event]:
+    """The events of these lines; what is none, because somebody damaged the log, is passed over."""
     events: list[Event] = []
-    for line in lines.splitlines():
+    for line in lines:
         with suppress(ValidationError):
             events.append(_adapter().validate_json(line))
     return events
