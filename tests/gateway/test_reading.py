@@ -66,9 +66,20 @@ async def test_what_a_body_asks_for_is_not_passed_over_in_silence(world: World) 
         ("/api/v1/sessions?limit=many", "limit is 'many'"),
         ("/api/v1/sessions?limt=3", "did you mean limit?"),
         ("/api/v1/runs?status=odd", "status 'odd' is none of completed"),
-        ("/api/v1/runs?limit=1&limit=2", "limit cannot be given here, or not twice"),
-        ("/api/v1/runs?action=output", "action cannot be given here"),
+        ("/api/v1/runs?limit=1&limit=2", "limit stands twice in the query"),
+        (
+            "/api/v1/runs?action=output",
+            "there is no parameter action; accepted: query, backend, workdir, status, limit, offset",
+        ),
         ("/api/v1/backends?x=1", "there is no parameter x"),
+        (
+            "/api/v1/sessions?odd=1",
+            "there is no parameter odd; accepted: query, backend, workdir, tag, status, limit, offset",
+        ),
+        ("/api/v1/sessions?session_id=a", "there is no parameter session_id; accepted: query, backend"),
+        ("/api/v1/sessions/beef?tag=a", "there is no parameter tag; accepted: limit, offset"),
+        ("/api/v1/runs/beef?limit=1", "there is no parameter limit; accepted: wait_secs"),
+        ("/api/v1/runs/beef/output?status=a", "there is no parameter status; accepted: query, limit, offset"),
         ("/api/v1/sessions?offset=99999999999999999999", "offset is '99999999999999999999'"),
         ("/api/v1/runs?offset=99999999999999999999", "offset is '99999999999999999999'"),
     ],
@@ -81,9 +92,16 @@ async def test_a_wrong_query_is_refused(world: World, path: str, told: str) -> N
 
 
 async def test_hints_name_requests_and_not_tools(world: World) -> None:
+    body = {"prompt": "x", "backend": "claude", "session_id": "beef"}
     async with gateway(world) as server:
-        answer = await server.client.get("/api/v1/runs/beef")
-    assert answer.json()["error"]["hint"] == "GET /api/v1/runs shows the runs that are kept"
+        run = await server.client.get("/api/v1/runs/beef")
+        session = await server.client.get("/api/v1/sessions/beef")
+        tasks = await server.post("/api/v1/parallel", {"tasks": [body]})
+        lines = await server.post("/api/v1/prompt", {**body, "output_format": "stream-json"})
+    assert run.json()["error"]["hint"] == "GET /api/v1/runs shows the runs that are kept"
+    assert session.json()["error"]["hint"] == "GET /api/v1/sessions shows what there is"
+    assert tasks.json()["results"][0]["error"]["hint"] == "GET /api/v1/sessions shows what there is"
+    assert lines.json()["error"]["hint"] == "GET /api/v1/sessions shows what there is"
 
 
 async def test_runs_are_listed_and_shown_with_their_output_by_page(world: World) -> None:
@@ -158,7 +176,13 @@ async def test_events_of_a_parallel_run_are_those_of_its_children_and_can_be_res
         _, rest = await replayed(server, run_id, whole[3]["id"])
         status, _ = await replayed(server, run_id, whole[-1]["id"])
     assert rest == whole[4:]
-    assert whole[-1]["data"] == {"type": "run_finished", "run_id": run_id, "status": "completed", "error": None}
+    assert whole[-1]["data"] == {
+        "type": "run_finished",
+        "run_id": run_id,
+        "backend": "",
+        "status": "completed",
+        "error": None,
+    }
     assert whole[-1]["id"].endswith(".end")
     assert status == 204
 
@@ -179,6 +203,35 @@ async def test_a_made_up_event_id_is_refused(world: World, last: str) -> None:
         run_id = (await prompted(server, "hi"))["run_id"]
         status, _ = await replayed(server, run_id, last)
     assert status == 422
+
+
+async def test_an_unknown_parameter_of_events_is_refused(world: World) -> None:
+    async with gateway(world) as server:
+        run_id = (await prompted(server, "hi"))["run_id"]
+        answer = await server.client.get(f"/api/v1/runs/{run_id}/events?last_event=2")
+    assert answer.status_code == 422
+    assert "there is no parameter last_event; did you mean last_event_id?" in answer.json()["error"]["message"]
+
+
+async def test_every_event_says_of_which_run_and_backend_it_is(world: World) -> None:
+    tasks = [{"prompt": "a", "backend": "claude"}, {"prompt": "b", "backend": "codex"}]
+    async with gateway(world) as server:
+        result = (await server.post("/api/v1/parallel", {"tasks": tasks})).json()
+        _, got = await replayed(server, result["run_id"])
+    about = {(event["data"]["run_id"], event["data"]["backend"]) for event in got}
+    parts = {(part["run_id"], part["backend"]) for part in result["results"]}
+    assert about == {*parts, (result["run_id"], "")}
+
+
+async def test_a_damaged_line_of_the_log_is_passed_over(world: World) -> None:
+    async with gateway(world) as server:
+        run_id = (await prompted(server, "hi"))["run_id"]
+        log = world.home / "runs" / run_id / "events.jsonl"
+        first, *others = log.read_bytes().splitlines(keepends=True)
+        log.write_bytes(first + b'{"type": "text_del\n[]\n' + b"".join(others))
+        _, got = await replayed(server, run_id)
+    assert (got[0]["event"], got[-1]["event"]) == ("run_started", "run_finished")
+    assert len(got) == 1 + len(others)
 
 
 async def test_a_listener_of_a_handed_out_run_is_told_that_the_server_stops(world: World) -> None:

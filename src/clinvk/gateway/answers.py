@@ -98,7 +98,7 @@ def of_failure(scope: Scope, failure: Failure, status: int | None = None) -> Res
         trail.failed(failure)
     path: str = scope["path"]
     status = status or STATUS[failure.code]
-    failure = replace(failure, hint=_in_words_of_http(failure.hint))
+    failure = in_words_of_http(failure)
     body: Mapping[str, Any] = {"error": asdict(failure)}
     if path.startswith(OPENAI):
         status = openai_status(status)
@@ -110,11 +110,12 @@ def of_failure(scope: Scope, failure: Failure, status: int | None = None) -> Res
     return JSONResponse(body, status, headers=headers | retry_headers(status, failure))
 
 
-def _in_words_of_http(hint: str | None) -> str | None:
-    """A hint that names a tool of MCP, with the request that does the same."""
+def in_words_of_http(failure: Failure) -> Failure:
+    """The same with the request instead of a tool of MCP that its hint names."""
+    hint = failure.hint or ""
     for tool, request in REQUESTS.items():
-        hint = hint and hint.replace(tool, request)
-    return hint
+        hint = hint.replace(tool, request)
+    return replace(failure, hint=hint or None)
 
 
 def refused(scope: Scope, status: int, failure: Failure) -> Response:
@@ -152,7 +153,7 @@ def openai_error(status: int, failure: Failure) -> dict[str, Any]:
         "error": {
             "message": _said(failure),
             "type": _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error"),
-            "param": failure.details.get("field", wrong[0]),
+            "param": failure.details.get("field", wrong[0] or None),
             "code": "invalid_api_key" if status == 401 else code,
         }
     }

@@ -2,13 +2,14 @@
 
 import json
 from collections import Counter
+from collections.abc import Collection
 from typing import NoReturn, TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import Request
 
 from clinvk.errors import ClinvkError
-from clinvk.tools.faults import validated
+from clinvk.tools.faults import unknown, validated
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -49,13 +50,20 @@ def _no_number(word: str) -> NoReturn:
     raise ValueError(f"{word} is no number there")
 
 
-def query_of(request: Request, model: type[Model], **more: str) -> Model:
-    """The query parameters as a model. Raises ClinvkError(invalid_request)."""
+def query_of(request: Request, model: type[Model], without: Collection[str] = (), **more: str) -> Model:
+    """The query parameters as a model; `without` are its fields that no query may give, `more` those of the route.
+
+    Raises ClinvkError(invalid_request).
+    """
     given: dict[str, object] = {}
     for name, value in request.query_params.multi_items():
-        if name in given or name in more:
-            raise ClinvkError(
-                "invalid_request", f"{name} cannot be given here, or not twice", details={"field": name, "value": value}
-            )
+        if name in without:
+            raise _bad(name, value, unknown((name,), model, without))
+        if name in given:
+            raise _bad(name, value, f"{name} stands twice in the query")
         given[name] = value
-    return validated(model, {**given, **more})
+    return validated(model, {**given, **more}, hidden=without)
+
+
+def _bad(name: str, value: str, why: str) -> ClinvkError:
+    return ClinvkError("invalid_request", why, hint="correct the request", details={"field": name, "value": value})

@@ -12,8 +12,9 @@ from starlette.responses import JSONResponse, Response
 
 from clinvk import __version__
 from clinvk.errors import Failure
-from clinvk.gateway import anthropic, openai
+from clinvk.gateway import anthropic, openai, reading
 from clinvk.gateway.calls import OPERATIONS
+from clinvk.gateway.replay import EventsQuery
 from clinvk.request import RunsRequest, SessionsRequest
 from clinvk.response import BackendsResult, CancelResult, RunsResult, SessionEditResult, SessionsResult
 
@@ -66,7 +67,6 @@ class Described:
     public: bool = False
 
 
-_RUN = ("action", "run_id", "query", "backend", "workdir", "status", "limit", "offset")
 _NEW: dict[str, str] = {"202": "It goes on in the background; `Location` is where."}
 
 
@@ -92,32 +92,33 @@ def described() -> list[Described]:
 
 def _looking() -> list[Described]:
     session, run = "/api/v1/sessions/{id}", "/api/v1/runs/{id}"
-    shown = ("action", "session_id", "query", "backend", "workdir", "tag", "status")
     return [
         Described(method="get", path="/api/v1/backends", name="list_backends", tag="look", results=(BackendsResult,),
                   summary="Every backend on this machine, and the limits under which runs are admitted."),
         Described(method="get", path="/api/v1/sessions", name="list_sessions", tag="look", results=(SessionsResult,),
                   summary="A page of the sessions; with `query` those that hold it.",
-                  query=SessionsRequest, without=("action", "session_id")),
+                  query=SessionsRequest, without=reading.LISTED_SESSIONS),
         Described(method="get", path=session, name="show_session", tag="look", results=(SessionsResult,),
-                  summary="One session with a page of its turns.", query=SessionsRequest, without=shown),
+                  summary="One session with a page of its turns.",
+                  query=SessionsRequest, without=reading.SHOWN_SESSION),
         Described(method="delete", path=session, name="delete_session", tag="look", results=(SessionEditResult,),
                   summary="Remove a session."),
         Described(method="post", path=f"{session}/fork", name="fork_session", tag="look", status=201,
                   results=(SessionEditResult,), summary="Make a session that begins as this one."),
         Described(method="get", path="/api/v1/runs", name="list_runs", tag="look", results=(RunsResult,),
                   summary="A page of the runs; those whose result nobody fetched come first.",
-                  query=RunsRequest, without=("action", "run_id", "wait_secs")),
+                  query=RunsRequest, without=reading.LISTED_RUNS),
         Described(method="get", path=run, name="show_run", tag="look", results=(RunsResult,),
-                  query=RunsRequest, without=_RUN,
+                  query=RunsRequest, without=reading.SHOWN_RUN,
                   summary="A run with its result, or how far it has come; `wait_secs` waits for its end."),
         Described(method="delete", path=run, name="cancel_run", tag="look", results=(CancelResult,),
                   summary="Stop a run and everything it started."),
         Described(method="get", path=f"{run}/events", name="run_events", tag="look", also=("text/event-stream",),
-                  headers=("Last-Event-ID",), responses={"204": "There are no more events, and there will be none."},
+                  headers=("Last-Event-ID",), query=EventsQuery,
+                  responses={"204": "There are no more events, and there will be none."},
                   summary="The events of a run as they come, from the beginning or after `Last-Event-ID`."),
         Described(method="get", path=f"{run}/output", name="run_output", tag="look", results=(RunsResult,),
-                  query=RunsRequest, without=("action", "run_id", "wait_secs", "backend", "workdir", "status"),
+                  query=RunsRequest, without=reading.OUTPUT_OF_RUN,
                   summary="A page of a run's whole output; with `query` the lines that hold it."),
         Described(method="get", path="/health", name="health", tag="look", results=(Health,), public=True,
                   responses={"503": "It cannot do its work; `reason` says why."},

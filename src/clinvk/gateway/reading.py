@@ -16,6 +16,13 @@ from clinvk.request import CancelRequest, RunsRequest, SessionEditRequest, Sessi
 from clinvk.response import BackendsResult, CancelResult, RunsResult, SessionEditResult, SessionsResult
 from clinvk.tools import backends, runs, sessions
 
+# Fields of the operations' requests that are no query parameters of a route: its path says them, or they mean nothing.
+LISTED_SESSIONS = ("action", "session_id")
+SHOWN_SESSION = ("action", "session_id", "query", "backend", "workdir", "tag", "status")
+EDITED_SESSION = ("action", "session_id", "tags", "title")
+LISTED_RUNS = ("action", "run_id", "wait_secs")
+SHOWN_RUN = ("action", "run_id", "query", "backend", "workdir", "status", "limit", "offset")
+OUTPUT_OF_RUN = ("action", "run_id", "wait_secs", "backend", "workdir", "status")
 NO_BODY = (b"", b"{}")  # some clients send an empty object with every POST
 
 Handler = Callable[[Service, Request], Awaitable[ASGIApp]]
@@ -50,27 +57,28 @@ async def list_backends(service: Service, request: Request) -> ASGIApp:
 async def list_sessions(service: Service, request: Request) -> ASGIApp:
     """A page of the sessions, or of those that hold `query`."""
     action = "search" if request.query_params.get("query", "").strip() else "list"
-    result: SessionsResult = await sessions.sessions(service.app, query_of(request, SessionsRequest, action=action))
+    asked = query_of(request, SessionsRequest, LISTED_SESSIONS, action=action)
+    result: SessionsResult = await sessions.sessions(service.app, asked)
     return _json(result)
 
 
 async def show_session(service: Service, request: Request) -> ASGIApp:
     """One session with a page of its turns."""
-    asked = query_of(request, SessionsRequest, action="show", session_id=request.path_params["id"])
+    asked = query_of(request, SessionsRequest, SHOWN_SESSION, action="show", session_id=request.path_params["id"])
     result: SessionsResult = await sessions.sessions(service.app, asked)
     return _json(result)
 
 
 async def delete_session(service: Service, request: Request) -> ASGIApp:
     """Remove a session."""
-    asked = query_of(request, SessionEditRequest, action="delete", session_id=request.path_params["id"])
+    asked = query_of(request, SessionEditRequest, EDITED_SESSION, action="delete", session_id=request.path_params["id"])
     result: SessionEditResult = await sessions.session_edit(service.app, asked)
     return _json(result)
 
 
 async def fork_session(service: Service, request: Request) -> ASGIApp:
     """Make a session that begins as this one."""
-    asked = query_of(request, SessionEditRequest, action="fork", session_id=request.path_params["id"])
+    asked = query_of(request, SessionEditRequest, EDITED_SESSION, action="fork", session_id=request.path_params["id"])
     result = await sessions.session_edit(service.app, asked)
     assert result.session is not None
     return _json(result, 201, {"Location": f"/api/v1/sessions/{result.session.id}"})
@@ -78,7 +86,7 @@ async def fork_session(service: Service, request: Request) -> ASGIApp:
 
 async def list_runs(service: Service, request: Request) -> ASGIApp:
     """A page of the runs; those whose result nobody fetched come first."""
-    asked = query_of(request, RunsRequest, action="list")
+    asked = query_of(request, RunsRequest, LISTED_RUNS, action="list")
     result = await runs.runs(service.app, asked, service.caller(request))
     return _json(result)
 
@@ -86,7 +94,7 @@ async def list_runs(service: Service, request: Request) -> ASGIApp:
 async def show_run(service: Service, request: Request) -> ASGIApp:
     """A run with its result or how far it has come; with `wait_secs` once it has ended, if that is soon enough."""
     action = "wait" if "wait_secs" in request.query_params else "status"
-    asked = query_of(request, RunsRequest, action=action, run_id=request.path_params["id"])
+    asked = query_of(request, RunsRequest, SHOWN_RUN, action=action, run_id=request.path_params["id"])
     if asked.wait_secs is not None:
         asked.wait_secs = min(asked.wait_secs, service.wait_secs)
     result: RunsResult = await attended(request, lambda: runs.runs(service.app, asked, service.caller(request)))
@@ -96,7 +104,7 @@ async def show_run(service: Service, request: Request) -> ASGIApp:
 
 async def run_output(service: Service, request: Request) -> ASGIApp:
     """A page of a run's whole output; with `query` the lines that hold it."""
-    asked = query_of(request, RunsRequest, action="output", run_id=request.path_params["id"])
+    asked = query_of(request, RunsRequest, OUTPUT_OF_RUN, action="output", run_id=request.path_params["id"])
     result = await runs.runs(service.app, asked, service.caller(request))
     return _json(result)
 
@@ -108,7 +116,7 @@ async def run_events(service: Service, request: Request) -> ASGIApp:
 
 async def cancel_run(service: Service, request: Request) -> ASGIApp:
     """Stop a run and everything it started."""
-    asked = query_of(request, CancelRequest, run_id=request.path_params["id"])
+    asked = query_of(request, CancelRequest, ("run_id",), run_id=request.path_params["id"])
     result: CancelResult = await runs.cancel(service.app, asked)
     trail_of(request.scope).run_id = result.run_id
     return _json(result)

@@ -19,7 +19,7 @@ from clinvk.gateway.attended import attended
 from clinvk.gateway.body import parsed
 from clinvk.gateway.calls import Call, ChainCall, CompareCall, Operation, ParallelCall, Planned, PromptCall, Result
 from clinvk.gateway.feed import Said
-from clinvk.gateway.service import Service, Trail, trail_of
+from clinvk.gateway.service import Service, Trail, parts, trail_of
 from clinvk.gateway.stream import SSE, Framing, Ndjson, Sse
 from clinvk.gateway.streamed import Streamed
 from clinvk.request import PromptOptions
@@ -41,7 +41,7 @@ def endpoint(service: Service, operation: Operation) -> Callable[[Request], Awai
         asked = operation.asked(call, patience)
 
         async def work(listener: Listener | None) -> Result:
-            return await operation.run(service.app, asked, service.caller(request, listener))
+            return _worded(await operation.run(service.app, asked, service.caller(request, listener)))
 
         framing = _framing(request, call) if patience > 0 else None
         if framing is not None:
@@ -52,6 +52,13 @@ def endpoint(service: Service, operation: Operation) -> Callable[[Request], Awai
         return _answer(service, result, patience)
 
     return handle
+
+
+def _worded(result: Result) -> Result:
+    """The result with hints for callers over HTTP."""
+    for each in [] if isinstance(result, Planned) else [result, *parts(result)]:
+        each.error = each.error and answers.in_words_of_http(each.error)
+    return result
 
 
 def _note(trail: Trail, call: Call) -> None:

@@ -113,7 +113,7 @@ class Streamed(Generic[T]):
         trail_of(scope).failed(failure)
         if not self._begun:
             return answers.of_failure(scope, failure)
-        await _put(send, self._rendering.failure(failure), more=False)
+        await _put(send, self._rendering.failure(answers.in_words_of_http(failure)), more=False)
         return None
 
     async def _begin(self, send: Send, said: Sequence[Said]) -> None:

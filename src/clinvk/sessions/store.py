@@ -324,11 +324,11 @@ class SessionStore:
                 details={"session_id": wanted, "set_aside": aside},
             )
         near = _nearest(wanted, ids)
-        hint = f"nearest: {', '.join(near)}" if near else "list the sessions to see what there is"
+        nearest = f"nearest: {', '.join(near)}; " if near else ""
         return ClinvkError(
             "session_not_found",
             f"no session {wanted!r}",
-            hint=hint,
+            hint=f"{nearest}sessions(action='list') shows what there is",
             details={"session_id": wanted, "nearest": near},
         )
 
