@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from fakes import agent
 from fakes.world import World
-from gateway_fakes.server import Gateway, gateway, pictures, system_prompt
+from gateway_fakes.server import Gateway, Json, gateway, pictures, system_prompt
 
 pytestmark = pytest.mark.anyio
 
@@ -283,6 +283,44 @@ async def test_a_value_that_may_be_several_things_is_named_as_the_client_wrote_i
         anthropic = (await server.post("/anthropic/v1/messages", {**body, "max_tokens": 1})).json()["error"]
     assert (error["param"], error["message"]) == (param, f"{param} {told} (correct the request)")
     assert anthropic["message"] == error["message"]
+
+
+@pytest.mark.parametrize(
+    ("more", "headers", "param", "told"),
+    [
+        ({"clinvk": {"workdir": "/a"}}, {"X-Clinvk-Workdir": "/b"}, "clinvk.workdir", "X-Clinvk-Workdir says '/b'"),
+        ({"clinvk": {"workdir": ""}}, {}, "clinvk.workdir", "must not be empty"),
+        ({}, {"X-Clinvk-Workdir": ""}, "X-Clinvk-Workdir", "must not be empty"),
+        ({}, {"X-Clinvk-Session": ""}, "X-Clinvk-Session", "must not be empty"),
+        ({"stream_options": {"include_usage": True}}, {}, "stream_options", "only allowed when stream is true"),
+        ({"user": "ada", "metadata": {"user": "eve"}}, {}, "user", "but metadata.user is 'eve'"),
+    ],
+)
+async def test_what_contradicts_itself_is_refused_and_both_sides_are_named(
+    world: World, more: Json, headers: dict[str, str], param: str, told: str
+) -> None:
+    body = {"model": "claude", "messages": user("hi"), **more}
+    async with gateway(world) as server:
+        answer = await server.post("/openai/v1/chat/completions", body, **headers)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+    assert told in answer.json()["error"]["message"]
+    assert world.calls() == []
+
+
+async def test_header_and_body_may_say_the_same(world: World) -> None:
+    where = str(world.workdir)
+    body = {"model": "claude", "messages": user("hi"), "clinvk": {"workdir": where}}
+    async with gateway(world) as server:
+        answer = await server.post("/openai/v1/chat/completions", body, **{"X-Clinvk-Workdir": where})
+    assert answer.status_code == 200
+
+
+async def test_a_schema_that_the_format_does_not_ask_for_is_listed(world: World) -> None:
+    form = {"type": "text", "json_schema": {"name": "a", "schema": {"type": "object"}}}
+    async with gateway(world) as server:
+        body = {"model": "claude", "messages": user("hi"), "response_format": form}
+        answer = await server.post("/openai/v1/chat/completions", body)
+    assert (answer.status_code, answer.headers["x-clinvk-ignored"]) == (200, "response_format.json_schema")
 
 
 async def test_what_does_not_fit_is_the_clients_fault_and_named(world: World) -> None:

@@ -5,7 +5,7 @@ from clinvk.errors import ERROR_CODES
 from clinvk.gateway import answers
 from fakes import agent
 from fakes.world import PATIENCE_SECS, World
-from gateway_fakes.server import events, gateway, lines
+from gateway_fakes.server import Json, events, gateway, lines
 
 pytestmark = pytest.mark.anyio
 
@@ -148,6 +148,26 @@ async def test_a_call_in_the_background_refuses_what_it_would_pass_over(
     async with gateway(world) as server:
         body = {"prompt": "hello", "backend": "claude", "background": True, field: value}
         answer = await server.post("/api/v1/prompt", body)
+    assert (answer.status_code, answer.json()["error"]["details"]) == (422, {"field": field})
+    assert world.calls() == []
+
+
+@pytest.mark.parametrize(
+    ("more", "headers", "field"),
+    [
+        ({"wait_secs": 5}, {"Prefer": "respond-async"}, "wait_secs"),
+        ({"output_format": "stream-json"}, {"Prefer": "respond-async"}, "output_format"),
+        ({}, {"Prefer": "respond-async", "Accept": "text/event-stream"}, "Accept"),
+        ({"background": True}, {"Accept": "text/event-stream"}, "Accept"),
+        ({}, {"X-Clinvk-Session": "a"}, "X-Clinvk-Session"),
+        ({}, {"X-Clinvk-Workdir": "/"}, "X-Clinvk-Workdir"),
+    ],
+)
+async def test_headers_that_contradict_the_call_or_mean_nothing_to_it_are_refused(
+    world: World, more: Json, headers: dict[str, str], field: str
+) -> None:
+    async with gateway(world) as server:
+        answer = await server.post("/api/v1/prompt", {"prompt": "x", "backend": "claude", **more}, **headers)
     assert (answer.status_code, answer.json()["error"]["details"]) == (422, {"field": field})
     assert world.calls() == []
 

@@ -19,6 +19,7 @@ from clinvk.gateway.service import Service, trail_of
 from clinvk.gateway.stream import SSE, sse
 from clinvk.gateway.streamed import Streamed
 from clinvk.gateway.texts import Texts, text_of
+from clinvk.request import Object, Text
 from clinvk.response import PromptResult
 from clinvk.tools.faults import validated
 
@@ -51,7 +52,7 @@ class Block(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     type: str
-    text: str | None = None
+    text: Text | None = None
     source: Source | None = None
     name: str | None = None
     input: Any = None
@@ -67,14 +68,16 @@ class AnthropicMessage(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     role: Literal["user", "assistant", "system"]
-    content: str | list[Block]
+    content: Text | list[Block]
 
 
 class OutputFormat(BaseModel):
     """The schema that the answer must fit."""
 
+    model_config = ConfigDict(extra="allow")
+
     type: Literal["json_schema"]
-    schema_: dict[str, Any] = Field(alias="schema")
+    schema_: Object = Field(alias="schema")
 
 
 class OutputConfig(BaseModel):
@@ -94,10 +97,10 @@ class MessagesRequest(BaseModel):
     messages: list[AnthropicMessage] = Field(
         min_length=1, description="The conversation; the last ones are the user's question."
     )
-    system: str | list[Block] | None = Field(default=None, description="Instructions beside the conversation.")
+    system: Text | list[Block] | None = Field(default=None, description="Instructions beside the conversation.")
     stream: bool | None = Field(default=None, description="Answer in pieces, as server-sent events.")
     output_config: OutputConfig | None = Field(default=None, description="`format` says what the answer must be.")
-    metadata: dict[str, Any] | None = None
+    metadata: Object | None = None
     clinvk: ChatOptions | None = Field(default=None, description="What only clinvk knows.")
 
 
@@ -130,9 +133,7 @@ def endpoint(service: Service) -> Callable[[Request], Awaitable[ASGIApp]]:
 def understood(body: MessagesRequest) -> Chat:
     """The call. Raises ClinvkError for what cannot be honoured."""
     ignored = chat.judged(body.model_extra or {}, HONOURED, REFUSED, HINT)
-    if body.output_config is not None:
-        ignored += [f"output_config.{name}" for name in body.output_config.model_extra or ()]
-    for name in ("system", "messages"):
+    for name in ("system", "messages", "output_config"):
         ignored += dict.fromkeys(chat.unread(getattr(body, name), name))
     said = [_message(m, f"messages[{n}]") for n, m in enumerate(body.messages) if m.role != "system"]
     system = [_texts(m.content, f"messages[{n}].content") for n, m in enumerate(body.messages) if m.role == "system"]

@@ -25,7 +25,7 @@ from clinvk.events import Event
 from clinvk.executor.live import Listener
 from clinvk.files import private_folder, writing
 from clinvk.gateway.service import Service, trail_of
-from clinvk.request import ApprovalMode, PromptRequest, SandboxMode
+from clinvk.request import ApprovalMode, PromptRequest, SandboxMode, Tag, Word
 from clinvk.response import PromptResult
 from clinvk.tools import output, prompt
 from clinvk.tools.app import App
@@ -44,13 +44,13 @@ class ChatOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    workdir: str | None = Field(default=None, description="Directory that the agent works in.")
+    workdir: Word | None = Field(default=None, description="Directory that the agent works in.")
     sandbox_mode: SandboxMode | None = None
     approval_mode: ApprovalMode | None = None
     max_turns: Annotated[int, Field(ge=1, le=10_000)] | None = None
     timeout_secs: Annotated[float, Field(gt=0, le=LONGEST_SECS)] | None = None
     ephemeral: bool = False
-    tags: list[str] = Field(default_factory=list)
+    tags: list[Tag] = Field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +192,10 @@ async def answered(service: Service, request: Request, chat: Chat, listener: Lis
     """Ask, and wait for the answer. Raises ClinvkError."""
     trail = trail_of(request.scope)
     backend, model = target(service.app, chat.model)
-    pinned = request.headers.get(SESSION_HEADER) or None
+    pinned = _header(request, SESSION_HEADER)
     asked = chat.prompt(pinned=pinned is not None)
     trail.backend, trail.prompts = backend, [asked]
-    trail.workdir = request.headers.get(WORKDIR_HEADER) or chat.options.workdir or ""
+    trail.workdir = _workdir(request, chat.options) or ""
     given = {
         "prompt": asked,
         "backend": backend,
@@ -232,6 +232,28 @@ async def answered(service: Service, request: Request, chat: Chat, listener: Lis
         result.output = await anyio.to_thread.run_sync(lambda: "".join(output.text_of(service.app, result.run_id)))
         result.output_truncated = False
     return result
+
+
+def _header(request: Request, name: str) -> str | None:
+    """The value of a header. Raises ClinvkError where it is there and says nothing, or several things."""
+    values = list(dict.fromkeys(request.headers.getlist(name)))
+    if len(values) > 1:
+        raise bad(name, f"is given twice: {values[0]!r} and {values[1]!r}")
+    if values == [""]:
+        raise bad(name, "must not be empty")
+    return values[0] if values else None
+
+
+def _workdir(request: Request, options: ChatOptions) -> str | None:
+    """Where to work. Raises ClinvkError when header and body name different places."""
+    header = _header(request, WORKDIR_HEADER)
+    if header is not None and options.workdir is not None and header != options.workdir:
+        raise bad(
+            "clinvk.workdir",
+            f"is {options.workdir!r}, but the header {WORKDIR_HEADER} says {header!r}; leave one of them out",
+            options.workdir,
+        )
+    return header or options.workdir
 
 
 @asynccontextmanager

@@ -21,6 +21,7 @@ from clinvk.gateway.service import Service, trail_of
 from clinvk.gateway.stream import SSE, sse
 from clinvk.gateway.streamed import Streamed
 from clinvk.gateway.texts import Texts, text_of
+from clinvk.request import Object, Text
 from clinvk.response import PromptResult
 from clinvk.tools.faults import validated
 
@@ -58,7 +59,7 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     type: str
-    text: str | None = None
+    text: Text | None = None
     refusal: str | None = None
     image_url: ImageUrl | None = None
 
@@ -69,7 +70,7 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[Part] | None = None
+    content: Text | list[Part] | None = None
     refusal: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
     function_call: dict[str, Any] | None = None
@@ -91,7 +92,7 @@ class JsonSchema(BaseModel):
 
     name: str = ""
     strict: bool | None = None  # the answer fits in any case
-    schema_: dict[str, Any] = Field(default_factory=lambda: OBJECT_SCHEMA, alias="schema")
+    schema_: Object = Field(default_factory=lambda: OBJECT_SCHEMA, alias="schema")
 
 
 class ResponseFormat(BaseModel):
@@ -115,8 +116,8 @@ class ChatCompletionRequest(BaseModel):
     stream: bool | None = Field(default=None, description="Answer in pieces, as server-sent events.")
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = Field(default=None, description="What the answer must be.")
-    metadata: dict[str, Any] | None = None
-    user: str | None = None
+    metadata: Object | None = None
+    user: Text | None = None
     clinvk: ChatOptions | None = Field(default=None, description="What only clinvk knows.")
 
 
@@ -152,12 +153,16 @@ def endpoint(service: Service) -> Callable[[Request], Awaitable[ASGIApp]]:
 def understood(body: ChatCompletionRequest) -> Chat:
     """The call. Raises ClinvkError for what cannot be honoured."""
     ignored = chat.judged(body.model_extra or {}, HONOURED, REFUSED, HINT)
+    if body.stream_options is not None and not body.stream:
+        raise bad("stream_options", "is only allowed when stream is true; this call asks for no stream")
     for name in ("messages", "response_format", "stream_options"):
         ignored += dict.fromkeys(chat.unread(getattr(body, name), name))
     system = [_text(message, n) for n, message in enumerate(body.messages) if message.role in ("system", "developer")]
+    if body.response_format is not None and body.response_format.type != "json_schema":
+        ignored += ["response_format.json_schema"] if body.response_format.json_schema else []
     metadata = dict(body.metadata or {})
-    if body.user is not None:
-        metadata["user"] = body.user
+    if body.user is not None and metadata.setdefault("user", body.user) != body.user:
+        raise bad("user", f"is {body.user!r}, but metadata.user is {metadata['user']!r}; leave one of them out")
     return Chat(
         model=body.model,
         messages=[_message(m, n) for n, m in enumerate(body.messages) if m.role not in ("system", "developer")],

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Scope
 
 from clinvk.errors import ClinvkError, Failure
 from clinvk.executor.live import Listener
-from clinvk.gateway import answers
+from clinvk.gateway import answers, chat
 from clinvk.gateway.attended import attended
 from clinvk.gateway.body import parsed
 from clinvk.gateway.calls import Call, ChainCall, CompareCall, Operation, ParallelCall, Planned, PromptCall, Result
@@ -36,7 +36,8 @@ def endpoint(service: Service, operation: Operation) -> Callable[[Request], Awai
         service.drain.check()
         call = await parsed(request, operation.call)
         _note(trail, call)
-        _check_background(call)
+        _check_headers(request)
+        _check_background(request, call)
         patience = _patience(service, request, call)
         asked = operation.asked(call, patience)
 
@@ -77,23 +78,47 @@ def _note(trail: Trail, call: Call) -> None:
     trail.prompts = list(dict.fromkeys(option.prompt for option in options))
 
 
-def _check_background(call: Call) -> None:
-    """A call that answers at once neither waits nor streams. Raises ClinvkError(invalid_request)."""
-    asked = {"wait_secs": bool(call.wait_secs), "output_format": call.output_format == "stream-json"}
-    for name, is_asked in asked.items():
-        if call.background and is_asked:
+def _check_headers(request: Request) -> None:
+    """Raises ClinvkError(invalid_request) for what the chat APIs take from a header, and this one from the body."""
+    for header, field in {chat.SESSION_HEADER: "session_id", chat.WORKDIR_HEADER: "workdir"}.items():
+        if header in request.headers:
             raise ClinvkError(
                 "invalid_request",
-                f"{name} means nothing with background: true, which answers at once",
+                f"the header {header} means nothing here",
+                hint=f"give {field} in the body",
+                details={"field": header},
+            )
+
+
+def _check_background(request: Request, call: Call) -> None:
+    """A call that answers at once neither waits nor streams. Raises ClinvkError(invalid_request)."""
+    if not (call.background or _prefers_no_wait(request)):
+        return
+    accepted = request.headers.get("accept", "")
+    asked = {
+        "wait_secs": bool(call.wait_secs),
+        "output_format": call.output_format == "stream-json",
+        "Accept": SSE in accepted and "json" not in accepted and "*/*" not in accepted,
+    }
+    for name, is_asked in asked.items():
+        if is_asked:
+            how = "background: true" if call.background else "Prefer: respond-async"
+            raise ClinvkError(
+                "invalid_request",
+                f"{name} means nothing with {how}, which answers at once",
                 hint="leave one of them out; GET /api/v1/runs/{id}?wait_secs= waits, .../events streams",
                 details={"field": name},
             )
 
 
+def _prefers_no_wait(request: Request) -> bool:
+    preferred = ",".join(request.headers.getlist("prefer")).split(",")
+    return "respond-async" in [part.strip().lower() for part in preferred]
+
+
 def _patience(service: Service, request: Request, call: Call) -> float:
     """How long the call waits for its run; not at all when the client asked for that."""
-    preferred = [part.strip().lower() for part in ",".join(request.headers.getlist("prefer")).split(",")]
-    if call.background or "respond-async" in preferred:
+    if call.background or _prefers_no_wait(request):
         return 0.0
     return min(service.wait_secs, service.wait_secs if call.wait_secs is None else call.wait_secs)
 
