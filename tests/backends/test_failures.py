@@ -40,6 +40,12 @@ ADVICE = Advice(backend="claude", title="The CLI", log_in="log in", models="use 
         ('Error resuming session: Invalid session identifier "1".', None, "session_lost"),
         ("API Error: 500 something broke", 500, "backend_error"),
         ("a riddle", None, "backend_error"),
+        ("API Error: 529 Overloaded. This is a server-side issue", 529, "overloaded"),
+        ("API Error: Overloaded", None, "overloaded"),
+        ("The model is overloaded. Please try again later.", 503, "overloaded"),
+        ("Selected model is at capacity. Please try a different model.", None, "overloaded"),
+        ("Too Many Requests: the service is overloaded", 429, "rate_limited"),
+        ("the overloaded method of the class does not compile", None, "backend_error"),
     ],
 )
 def test_an_error_text_has_a_code_and_a_remedy(message: str, status: int | None, code: str) -> None:

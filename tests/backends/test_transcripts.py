@@ -95,7 +95,7 @@ EXPECTED: dict[str, dict[str, str | None]] = {
         "max_budget": "budget_exceeded",
         "max_tokens": "backend_error",
         "max_turns": "budget_exceeded",
-        "overloaded": "backend_error",
+        "overloaded": "overloaded",
         "rate_limited_long": "rate_limited",
         "rate_limited_once": None,
         "refusal": None,  # the CLI asks again, and the model then answers
@@ -106,13 +106,14 @@ EXPECTED: dict[str, dict[str, str | None]] = {
     },
     "codex": COMMON
     | {
+        "error_event": "overloaded",
         "interrupted": "backend_error",
         "max_tokens": "backend_error",
         "refusal": "output_unreadable",
         "server_error_once": None,
         "structured": None,
         "terminated": "backend_error",
-        "unavailable": "backend_error",
+        "unavailable": "overloaded",
     },
     "gemini": COMMON
     | {
@@ -122,7 +123,7 @@ EXPECTED: dict[str, dict[str, str | None]] = {
         "rate_limited_long": "rate_limited",
         "refusal": None,
         "terminated": "output_unreadable",
-        "unavailable": "backend_error",
+        "unavailable": "overloaded",
     },
 }
 CASES = [(backend, case) for backend, cases in EXPECTED.items() for case in cases]

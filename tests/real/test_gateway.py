@@ -161,7 +161,16 @@ async def test_failures_of_the_model_are_the_sdks_own_exceptions(gateway: Servin
         gateway.plays(HttpError(404, message="model: nope"))
         with pytest.raises(anthropic.NotFoundError):
             await other.messages.create(model="claude/nope", max_tokens=1, messages=HI)
+        gateway.plays(HttpError(529))
+        with pytest.raises(anthropic.InternalServerError) as overloaded:
+            await other.messages.create(model="claude", max_tokens=1, messages=HI)
+        with pytest.raises(openai.RateLimitError) as too_much:
+            await client.chat.completions.create(model="claude", messages=HI)
     assert "retry-after" in limited.value.response.headers
+    assert (overloaded.value.status_code, overloaded.value.type) == (529, "overloaded_error")
+    assert "Overloaded" in overloaded.value.message
+    assert "retry-after" in overloaded.value.response.headers
+    assert (too_much.value.code, "retry-after" in too_much.value.response.headers) == ("overloaded", True)
     assert (logged_out.value.status_code, logged_out.value.code) == (503, "auth_required")
 
 

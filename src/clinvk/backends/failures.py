@@ -131,6 +131,11 @@ _TRANSIENT = re.compile(
     r"|stream (disconnected|closed|ended|error)",
     re.IGNORECASE,
 )
+_OVERLOADED = re.compile(
+    r"overloaded_error|server_is_overloaded|\b(model|service|server|api|system)\b[^\n]{0,60}\boverloaded\b"
+    r"|^\W*(api error\W*)?(\d{3}\W*)?overloaded\b|\b(is|are) at capacity",
+    re.IGNORECASE,
+)
 _STATUS = re.compile(r"(?:status|code|error|http)\W{0,6}(?:code\W{0,3})?([45]\d\d)\b", re.IGNORECASE)
 _RETRY_AFTER = re.compile(
     r"(?:retry[- ]?(?:after|in|delay)|try again in|reset(?:s)? (?:after|in))\W{0,4}(\d+(?:\.\d+)?)\s*"
@@ -181,7 +186,7 @@ def classify(advice: Advice, message: str, status: int | None = None) -> Failure
     made = failure(
         advice, code, message.strip() or f"{advice.title} failed without a message", hint=hint, details=details
     )
-    if code in ("rate_limited", "quota_exhausted"):
+    if code in ("rate_limited", "quota_exhausted", "overloaded"):
         made = replace(made, retry_after_secs=retry_after(message))
     if code == "backend_error" and ((status or 0) >= 500 or status == 408 or _TRANSIENT.search(message)):
         made = replace(made, retryable=True)
@@ -203,6 +208,13 @@ def _meaning(advice: Advice, message: str, status: int | None) -> tuple[ErrorCod
         return "model_unknown", advice.models
     if status in (401, 403) or (status in (None, 400) and _LOGIN.search(message)):
         return "auth_required", advice.log_in
+    return _trouble(advice, message, status)
+
+
+def _trouble(advice: Advice, message: str, status: int | None) -> tuple[ErrorCode, str]:
+    """What it means that a service cannot do what may be asked of it."""
+    if status == 529 or ((status or 500) >= 500 and _OVERLOADED.search(message)):
+        return "overloaded", f"the service behind {advice.title} has too much to do; wait, or use another backend"
     return "backend_error", f"what {advice.title} said is in the message; try again, or use another backend"
 
 
