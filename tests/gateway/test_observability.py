@@ -1,5 +1,7 @@
+import json
 from typing import Any
 
+import anyio
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -8,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from clinvk.backends import registry
 from clinvk.gateway import tracing
+from clinvk.web import connection
 from fakes import agent
 from fakes.world import World
 from gateway_fakes.server import Gateway, gateway
@@ -152,3 +155,32 @@ async def test_children_are_spans_below_their_parent_and_failures_are_errors(
     assert failed.parent is not None
     assert failed.parent.span_id == parent.context.span_id
     assert (failed.status.is_ok, (failed.attributes or {})["error.type"]) == (False, "timeout")
+
+
+async def test_connections_of_which_no_request_comes_are_counted_logged_and_audited(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO", "clinvk.gateway")
+    monkeypatch.setattr(connection, "HEAD_SECS", 0.1)
+    head = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+    told: list[str] = []
+    async with gateway(world, server__metrics_enabled=True) as server:
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        for data in (b"no HTTP\r\n\r\n", head, head + b"X: " + b"a" * connection.HEAD_BYTES):
+            async with await anyio.connect_tcp(host, int(port)) as stream:
+                await stream.send(data)
+                told.append((await stream.receive()).decode())
+        got = await numbers(server)
+    statuses = ["400", "408", "431"]
+    assert [answer.split()[1] for answer in told] == statuses
+    assert [got["clinvk_http_requests_total", "other", "none", status] for status in statuses] == [1, 1, 1]
+    assert got["clinvk_http_errors_total", "invalid_request"] == 3
+    logged = [vars(record) for record in caplog.records if record.getMessage().startswith("- none ")]
+    assert [line["message"] for line in logged] == [f"- none {status}" for status in statuses]
+    assert [line["error_code"] for line in logged] == ["invalid_request"] * 3
+    for line, answer in zip(logged, told, strict=True):
+        assert f"X-Request-Id: {line['request_id']}\r\n" in answer
+    audit = [json.loads(line) for line in (world.home / "audit.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(line["status"], line["address"], line["error_code"]) for line in audit] == [
+        (int(status), "127.0.0.1", "invalid_request") for status in statuses
+    ]

@@ -55,7 +55,7 @@ async def gateway(
         async with opened(loaded, world.environ) as app, _mounted(app, wanted=mcp) as beside:
             drain = Drain(app)
             built = build(app, keyring, cwd=world.workdir, drain=drain, mounted=beside)
-            server = uvicorn.Server(listener.configured(built, "httptools"))
+            server = uvicorn.Server(listener.configured(built, "httptools", built.refused))
             server.config.load()
             server.lifespan = server.config.lifespan_class(server.config)
             url = listener.url_of(loaded.config.server.host, listening, "")

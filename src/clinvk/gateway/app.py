@@ -38,7 +38,7 @@ from clinvk.web.mounting import Mounted
 API = "/api/v1"
 PUBLIC = (health.PATH, openapi.PATH, *docs.FILES)  # what they tell is in the source
 METHODS = ("GET", "POST", "DELETE")
-REFUSALS = (401, 403, 408, 413, 421, 429, 503)  # of the guards
+REFUSALS = (400, 401, 403, 408, 413, 421, 429, 431, 503)  # of the guards
 REQUEST_HEADERS = (
     "Accept", "Authorization", "Content-Type", "Last-Event-ID", "Prefer", "X-Api-Key", "X-Request-Id",
     "X-Clinvk-Session", "X-Clinvk-Workdir",
@@ -62,7 +62,7 @@ def build(
     drain: Drain,
     watchers: Sequence[telemetry.Watcher] = (),
     mounted: Mounted | None = None,
-) -> ASGIApp:
+) -> telemetry.Telemetry:
     """The application. `cwd` is where calls without a workdir work; `mounted` is served at its path beside the API."""
     service = Service(app, cwd, drain)
     config = app.config.server

@@ -41,6 +41,7 @@ def configure(stream: TextIO) -> None:
     """Log requests, and warnings of everything else, to `stream`."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
+    handler.addFilter(lambda record: record.msg != "Invalid HTTP request received.")  # uvicorn's; ours has an id
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

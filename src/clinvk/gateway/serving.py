@@ -32,4 +32,5 @@ async def serve(loaded: Loaded, environ: Mapping[str, str], mounting: Mounting |
 
             built = build(app, keyring, cwd=working_directory(app.home), drain=drain, mounted=mounted)
             url = listener.url_of(settings.host, listening, "")
-            await listener.serve(built, listening, url, stop, http="httptools")
+            config = listener.configured(built, "httptools", built.refused)
+            await listener.serve(config, listening, url, stop)

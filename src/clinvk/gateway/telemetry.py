@@ -17,11 +17,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from clinvk.errors import Failure
 from clinvk.gateway import answers
 from clinvk.gateway.service import ANONYMOUS, Trail, trail_of
+from clinvk.web.connection import Refusal
 from clinvk.web.guard import OWNER
 from clinvk.web.headers import SECURITY_HEADERS
 
 REQUEST_ID = "clinvk.request_id"
-NO_ROUTE = "none"
+ID_HEADERS = ("X-Request-Id", "Request-Id")  # the other is where Anthropic's SDK looks for it
+NO_METHOD, NO_ROUTE = "-", "none"
 CLIENT_LEFT = 499  # nginx's number; nobody sees it but logs and metrics
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
@@ -62,7 +64,7 @@ class Telemetry:
         # The specification wants white space around values gone; httptools leaves it at the end.
         scope["headers"] = [(name, value.strip()) for name, value in scope["headers"]]
         given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _SAFE_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        request_id = given if _SAFE_ID.fullmatch(given) else _new_id()
         scope[REQUEST_ID] = request_id
         status = CLIENT_LEFT
         began = time.perf_counter()
@@ -85,6 +87,14 @@ class Telemetry:
         finally:
             self._tell(scope, request_id, status, time.perf_counter() - began)
 
+    def refused(self, refusal: Refusal) -> Mapping[str, str]:
+        """Take note of a connection of which no request came; the headers that tell of it."""
+        request_id = _new_id()
+        scope: Scope = {"type": "http", "method": NO_METHOD, "client": refusal.client, "headers": []}
+        trail_of(scope).failed(refusal.failure)
+        self._tell(scope, request_id, refusal.status, refusal.seconds)
+        return dict.fromkeys(ID_HEADERS, request_id)
+
     def _tell(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         seen = Seen(
             request_id=request_id,
@@ -100,9 +110,12 @@ class Telemetry:
             watcher(seen)
 
 
+def _new_id() -> str:
+    return f"req_{secrets.token_hex(12)}"
+
+
 def _add_headers(headers: MutableHeaders, request_id: str) -> None:
-    headers["X-Request-Id"] = request_id
-    headers["Request-Id"] = request_id  # where Anthropic's SDK looks for it
+    headers.update(dict.fromkeys(ID_HEADERS, request_id))
     for name, value in SECURITY_HEADERS.items():
         headers.setdefault(name, value)
 

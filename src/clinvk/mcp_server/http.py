@@ -119,4 +119,4 @@ async def serve(
     server.middleware.append(calls)
     app = application(server, loaded, keyring, health, calls, resumption)
     url = listener.url_of(loaded.config.mcp.host, listening, loaded.config.mcp.http_path)
-    await listener.serve(app, listening, url, calls.close, http="h11")
+    await listener.serve(listener.configured(app, "h11"), listening, url, calls.close)

@@ -8,8 +8,9 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
-from typing import Literal
+from typing import Literal, cast
 
 import anyio
 import uvicorn
@@ -17,7 +18,7 @@ from starlette.types import ASGIApp
 
 from clinvk.config.cascade import Loaded
 from clinvk.config.problems import ConfigError, Problem
-from clinvk.web.connection import FastProtocol, StrictProtocol
+from clinvk.web.connection import FastProtocol, OnRefusal, StrictProtocol, unheard
 
 BACKLOG = 2048  # uvicorn's own
 # Longer than clients keep an idle connection (httpx 5 s, Node 4 s): with uvicorn's 5 s a request can meet the closing.
@@ -67,16 +68,17 @@ class Listener(uvicorn.Server):
 Parser = Literal["h11", "httptools"]
 
 
-def configured(app: ASGIApp, http: Parser) -> uvicorn.Config:
-    """How uvicorn is to serve.
+def configured(app: ASGIApp, http: Parser, on_refusal: OnRefusal = unheard) -> uvicorn.Config:
+    """How uvicorn is to serve. `on_refusal` is told of connections that were closed before `app` heard of a request.
 
     `httptools` is twice as fast, and leaves white space at the end of header values, which MCP wants gone (RFC 9110,
     5.5): the application must strip it.
     """
+    protocol = partial(FastProtocol if http == "httptools" else StrictProtocol, on_refusal=on_refusal)
     return uvicorn.Config(
         app,
         lifespan="on",
-        http=FastProtocol if http == "httptools" else StrictProtocol,
+        http=cast("type[asyncio.Protocol]", protocol),
         ws="none",
         log_config=None,
         log_level=logging.WARNING,
@@ -88,9 +90,9 @@ def configured(app: ASGIApp, http: Parser) -> uvicorn.Config:
     )
 
 
-async def serve(app: ASGIApp, listening: socket.socket, url: str, on_exit: Callable[[], None], *, http: Parser) -> None:
+async def serve(config: uvicorn.Config, listening: socket.socket, url: str, on_exit: Callable[[], None]) -> None:
     """Serve until a signal comes. Says on standard error where, because port 0 takes a free one."""
-    listener = Listener(configured(app, http), on_exit)
+    listener = Listener(config, on_exit)
     signal.signal(signal.SIGHUP, listener.handle_exit)
     listening.listen(BACKLOG)  # who reads the line may connect at once
     sys.stderr.write(f"clinvk: listening on {url}\n")
