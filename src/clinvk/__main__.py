@@ -1,5 +1,6 @@
 """`clinvk` and `python -m clinvk`."""
 
+import gc
 import os
 import signal
 import sys
@@ -51,6 +52,8 @@ def main() -> int:
     finally:
         # All is done: an impatient second Ctrl-C would only end the interpreter's own end with a traceback.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # The interpreter would look for cycles in all that was imported before it ends: 0.2 s after a prompt.
+        gc.freeze()
 
 
 if __name__ == "__main__":

@@ -339,3 +339,17 @@ def test_an_interrupt_after_all_is_done_does_not_disturb_the_end() -> None:
     )
     assert done.returncode == 3
     assert "Interrupt" not in done.stderr
+
+
+def test_a_command_that_is_done_does_not_go_through_its_memory_once_more() -> None:
+    script = "import gc; from clinvk.__main__ import main; main(); print('left alone:', gc.get_freeze_count() > 0)"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "version"],
+        env=environment(**NO_AGENTS),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=MOST_SECS,
+        check=True,
+    )
+    assert done.stdout.endswith("left alone: True\n")
