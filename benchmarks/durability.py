@@ -4,7 +4,9 @@ The non-durable path is the same spawn through the keeper with the output read b
 """
 
 import itertools
+import json
 import random
+import subprocess
 import time
 from pathlib import Path
 
@@ -35,6 +37,7 @@ def durability(folder: Path, scale: Scale) -> list[Figure]:
     return [
         *_handles(folder / "handles", scale),
         *_lists(folder / "lists", scale),
+        *_commands(folder / "commands", scale),
         *_records(folder / "records", scale),
     ]
 
@@ -68,6 +71,30 @@ def _lists(folder: Path, scale: Scale) -> list[Figure]:
 
 def _listed(server: Server) -> None:
     assert server.call("runs", action="list")["runs"]
+
+
+def _commands(folder: Path, scale: Scale) -> list[Figure]:
+    """A process of its own has read no run yet."""
+    folder.mkdir()
+    one, many = place.create(folder / "one"), place.create(folder / "many")
+    _said(one, "-o", "json", "hello")
+    run_id = json.loads(_said(many, "-o", "json", "hello"))["run_id"]
+    filling.finished_runs(many.home, run_id, scale.sessions)
+    samples = interleaved(
+        {
+            "one": timed(lambda: _said(one, "runs", "list")),
+            "many": timed(lambda: _said(many, "runs", "list")),
+        },
+        scale.starts,
+    )
+    return [
+        samples.figure(f"clinvk runs list, {scale.sessions} finished: more than of one", "many", over="one", aim=250)
+    ]
+
+
+def _said(where: place.Place, *words: str) -> bytes:
+    argv = [*place.clinvk(), *words]
+    return subprocess.run(argv, env=where.env, cwd=where.work, stdout=subprocess.PIPE, check=True).stdout
 
 
 def _records(folder: Path, scale: Scale) -> list[Figure]:

@@ -6,6 +6,7 @@ import signal
 import sys
 
 INTERRUPTED = 7  # exits.CANCELLED
+GARBAGE = 100_000  # new objects before a look for cycles: looking is a tenth of a short command, for nothing
 
 
 def _look_there_last() -> None:
@@ -42,6 +43,8 @@ def main() -> int:
     """Run the command that `sys.argv` names; the exit code."""
     if sys.argv[1:2] in (["mcp"], ["serve"]):
         _stop_quietly_while_starting()
+    else:
+        gc.set_threshold(GARBAGE)
     try:
         _look_there_last()
         from clinvk.cli.main import main as run

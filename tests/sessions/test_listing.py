@@ -145,7 +145,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(store: SessionStore, hom
 def test_an_index_that_stays_locked_is_done_without(
     store: SessionStore, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clinvk.sessions.index.LOCKED_SECS", 0.01)
+    monkeypatch.setattr("clinvk.derived.LOCKED_SECS", 0.01)
     made(store, "one")
     assert listed(store) == ["one"]
     other = sqlite3.connect(home / "cache" / "sessions.sqlite", isolation_level=None)

@@ -21,6 +21,7 @@ from clinvk.config.cascade import Loaded
 from clinvk.config.settings import Config, OutputConfig
 from clinvk.errors import ClinvkError
 from clinvk.executor import environment
+from clinvk.executor.finished import browsing
 from clinvk.response import BackendInfo
 from clinvk.tools import probe
 from clinvk.tools.app import App, opened
@@ -190,21 +191,22 @@ async def _backend(app: App, backend: Backend, info: BackendInfo) -> list[Check]
 def _runs(app: App) -> Iterator[Check]:
     """What goes on, what nobody fetched, and processes that outlived their run."""
     counts = {"running": 0, "cut off": 0, "unread": 0}
+    damaged: list[str] = []
     try:
-        run_ids = app.runs.ids()
+        with browsing(app.runs) as run_ids:
+            for run_id in run_ids:
+                try:
+                    state = app.runs.state(run_id)
+                except ClinvkError as error:
+                    damaged.append(error.failure.message)
+                    continue
+                kind = {"running": "running", "unsettled": "cut off"}.get(state.status, "unread")
+                if state.record.parent_id is None and (kind != "unread" or state.unread):
+                    counts[kind] += 1
     except ClinvkError as error:
         yield Check("runs", "error", error.failure.message, error.failure.hint or "")
         return
-    for run_id in run_ids:
-        try:
-            state = app.runs.state(run_id)
-        except ClinvkError as error:
-            yield Check("runs", "warning", error.failure.message, "remove that folder if you do not need it")
-            continue
-        if state.record.parent_id is None:
-            kind = {"running": "running", "unsettled": "cut off"}.get(state.status, "unread" if state.unread else "")
-            if kind:
-                counts[kind] += 1
+    yield from (Check("runs", "warning", each, "remove that folder if you do not need it") for each in damaged)
     told = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
     yield Check("runs", "info" if told else "ok", told or "nothing is running or waiting to be read")
     strays = _strays(app)

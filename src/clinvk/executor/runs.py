@@ -19,7 +19,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -34,6 +34,9 @@ Mark = Literal["handed", "read", "cancel", "task", "shared"]
 RunEnd = Literal["completed", "failed", "cancelled", "interrupted"]
 ENDS: tuple[RunEnd, ...] = get_args(RunEnd)
 LEFT_BEHIND_SECS = 3600.0  # a folder that waits this long for its name belongs to a process that died
+# A folder that changed this recently may change again without another time: the clocks of some file systems are coarse.
+SETTLED_NS = 2_000_000_000
+Stamp = tuple[int, int, int]  # inode, mtime_ns, ctime_ns of a folder; only the last cannot be set as a copy does
 LISTED = frozenset({"error", "duration_ms", "total_duration_ms", "cost_usd", "output_chars", "model"})  # of a result
 
 
@@ -203,11 +206,37 @@ class RunStore:
 
     def ids(self) -> list[str]:
         """The ids of all runs, in no order."""
+        return [entry.name for entry in self._entries()]
+
+    def _entries(self) -> list["os.DirEntry[str]"]:
         with reading(self.folder):
             try:
-                return [entry.name for entry in os.scandir(self.folder) if not entry.name.startswith(".")]
+                return [entry for entry in os.scandir(self.folder) if not entry.name.startswith(".")]
             except FileNotFoundError:
                 return []
+
+    def looked_over(self) -> tuple[list[str], dict[str, Stamp]]:
+        """The ids of all runs, and what tells the state of a folder, where it was not read and will not look the same
+        after its next change."""
+        latest = time.time_ns() - SETTLED_NS
+        ids: list[str] = []
+        stamps: dict[str, Stamp] = {}
+        for entry in self._entries():
+            ids.append(entry.name)
+            if entry.name not in self._finished:
+                with suppress(OSError):  # removed just now
+                    about = entry.stat(follow_symlinks=False)
+                    if about.st_mtime_ns < latest:
+                        stamps[entry.name] = (about.st_ino, about.st_mtime_ns, about.st_ctime_ns)
+        return ids, stamps
+
+    def remembered(self, run_id: str) -> RunState | None:
+        """A finished run that was read before."""
+        return self._finished.get(run_id)
+
+    def remember(self, states: Mapping[str, RunState]) -> None:
+        """Take these finished runs as read."""
+        self._finished.update(states)
 
     def unfinished(self) -> list[str]:
         """The ids of runs that have no result."""

@@ -1,19 +1,14 @@
-"""A derived SQLite index of heads and turns, brought up to date when it is read; deleting it costs time only.
+"""A derived SQLite index of heads and turns, brought up to date when it is read; deleting it costs time only."""
 
-Opened anew for each use, so it has no state to share between threads or to lose in a fork. Where the file cannot be
-used (locked, read-only folder) an index in memory takes its place; a corrupt one is built again.
-"""
-
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from clinvk.derived import Derived, transaction
 from clinvk.errors import ClinvkError
-from clinvk.files import private_folder
 from clinvk.sessions import textindex
 from clinvk.sessions.heads import FRESH_NS, Heads
 from clinvk.sessions.journal import Changes, Journal, Position
@@ -22,7 +17,6 @@ from clinvk.sessions.model import Session, SessionFilter
 from clinvk.sessions.search import fold
 
 SCHEMA_VERSION = 1
-LOCKED_SECS = 5.0  # another process may be building the index; after that, work in memory
 
 _SCHEMA = (
     "CREATE TABLE state (folder_mtime INTEGER, journal_offset INTEGER, journal_tail BLOB)",
@@ -65,7 +59,7 @@ class Index:
     """The index of one home."""
 
     def __init__(self, home: Path, heads: Heads, journal: Journal, locks: Locks) -> None:
-        self._path = home / "cache" / "sessions.sqlite"
+        self._derived = Derived(home / "cache" / "sessions.sqlite", SCHEMA_VERSION, _build)
         self._heads = heads
         self._journal = journal
         self._locks = locks
@@ -117,27 +111,11 @@ class Index:
         self._used(read)
 
     def _used(self, read: Callable[[sqlite3.Connection], T]) -> T:
-        with suppress(OSError, ClinvkError, sqlite3.OperationalError):
-            private_folder(self._path.parent)
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            try:
-                return self._read_at(str(self._path), read)
-            except sqlite3.OperationalError:
-                raise  # locked, full, read-only: nothing is wrong with the file
-            except sqlite3.DatabaseError:
-                for suffix in ("", "-wal", "-shm"):
-                    self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-                with suppress(sqlite3.DatabaseError):
-                    return self._read_at(str(self._path), read)
-        return self._read_at(":memory:", read)
-
-    def _read_at(self, place: str, read: Callable[[sqlite3.Connection], T]) -> T:
-        with closing(sqlite3.connect(place, isolation_level=None, timeout=LOCKED_SECS)) as db:
-            if db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
-                _build(db)
-            db.execute("PRAGMA synchronous = OFF")
+        def brought_up_to_date(db: sqlite3.Connection) -> T:
             self._update(db)
             return read(db)
+
+        return self._derived.used(brought_up_to_date)
 
     def _pending(self, db: sqlite3.Connection) -> _Pending | None:
         folder_mtime, offset, tail = db.execute("SELECT * FROM state").fetchone()
@@ -156,7 +134,7 @@ class Index:
     def _update(self, db: sqlite3.Connection) -> None:
         if self._pending(db) is None:
             return
-        with textindex.transaction(db):
+        with transaction(db):
             pending = self._pending(db)  # another process may have been first
             if pending is None:
                 return
@@ -213,17 +191,9 @@ class Index:
 
 
 def _build(db: sqlite3.Connection) -> None:
-    db.execute("PRAGMA journal_mode = WAL")
-    with textindex.transaction(db):
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version == SCHEMA_VERSION:
-            return  # another process was first
-        if version:
-            raise sqlite3.DatabaseError(f"an index of another version: {version}")
-        for statement in _SCHEMA:
-            db.execute(statement)
-        textindex.build(db)
-        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    for statement in _SCHEMA:
+        db.execute(statement)
+    textindex.build(db)
 
 
 def _forget(db: sqlite3.Connection, name: str) -> None:

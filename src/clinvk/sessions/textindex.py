@@ -6,10 +6,10 @@ plus the place of the turn: sessions are found without a join, and the rows of o
 """
 
 import sqlite3
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import NamedTuple
 
+from clinvk.derived import transaction
 from clinvk.sessions import turnlog
 from clinvk.sessions.heads import Heads
 from clinvk.sessions.search import fold
@@ -52,19 +52,6 @@ class _Behind(NamedTuple):
     turns_bytes: int
     text_bytes: int
     texts: int
-
-
-@contextmanager
-def transaction(db: sqlite3.Connection) -> Generator[None]:
-    """A write transaction, all of it or nothing."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-    db.execute("COMMIT")
 
 
 def build(db: sqlite3.Connection) -> None:

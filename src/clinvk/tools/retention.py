@@ -7,10 +7,12 @@ A run that a client polls as a task stays as long as the client was told (`ttlMs
 import os
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 
 from clinvk.config.settings import LimitsConfig
 from clinvk.errors import ClinvkError
+from clinvk.executor.finished import browsing
 from clinvk.executor.runs import RunState
 from clinvk.tools.app import App
 from clinvk.tools.attach import Requests
@@ -79,11 +81,7 @@ def _candidates(app: App) -> tuple[list[Kept], Counter[str]]:
     found: list[Kept] = []
     listed: Counter[str] = Counter()
     children: list[RunState] = []
-    for run_id in app.runs.ids():
-        try:
-            state = settled(app, run_id)
-        except ClinvkError:
-            continue  # damaged: kept for whoever looks into it
+    for run_id, state in _states(app).items():
         if state.record.parent_id is not None:
             children.append(state)
             continue
@@ -98,6 +96,15 @@ def _candidates(app: App) -> tuple[list[Kept], Counter[str]]:
         if not listed[child.record.id] and child.status != "running" and not _has_parent(app, child)
     ]
     return found, listed
+
+
+def _states(app: App) -> dict[str, RunState]:
+    states: dict[str, RunState] = {}
+    with browsing(app.runs) as ids:
+        for run_id in ids:
+            with suppress(ClinvkError):  # damaged: kept for whoever looks into it
+                states[run_id] = settled(app, run_id)
+    return states
 
 
 def _may_be_fetched(app: App, state: RunState) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 
 from clinvk.errors import ClinvkError
+from clinvk.executor.finished import browsing
 from clinvk.executor.process import stop
 from clinvk.executor.runs import RunRecord, RunState
 from clinvk.request import CancelRequest, RunsRequest
@@ -68,15 +69,16 @@ def _page(app: App, request: RunsRequest) -> RunsResult:
         )
     warnings: list[str] = []
     found: list[tuple[int, float, RunState]] = []
-    for run_id in app.runs.ids():
-        try:
-            state = settled(app, run_id)
-        except ClinvkError as error:
-            if app.runs.path(run_id).exists():  # else another process removed it just now
-                warnings.append(error.failure.message)
-            continue
-        if state.record.parent_id is None and _matches(app, state, request):
-            found.append((_rank(state), -state.record.created_at, state))
+    with browsing(app.runs) as ids:
+        for run_id in ids:
+            try:
+                state = settled(app, run_id)
+            except ClinvkError as error:
+                if app.runs.path(run_id).exists():  # else another process removed it just now
+                    warnings.append(error.failure.message)
+                continue
+            if state.record.parent_id is None and _matches(app, state, request):
+                found.append((_rank(state), -state.record.created_at, state))
     found.sort(key=lambda entry: entry[:2])  # unread, then running, then the rest; newest first
     limit = request.limit or 20
     after = request.offset + limit
