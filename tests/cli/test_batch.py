@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cli_terminal import PATIENCE_SECS, Done, gone, reached, run
-from clinvk_command import COMMAND
+from clinvk_command import COMMAND, NO_AGENTS
 from fakes import agent
 from fakes.world import World
 
@@ -156,6 +156,12 @@ def test_compare_shows_every_answer_with_figures_ranking_and_verdict(world: Worl
     ):
         assert word in done.stdout
     assert "--model=opus" in world.calls("claude")[0]["argv"]
+
+
+def test_compare_where_nothing_is_installed_says_so_and_asks_nobody(world: World) -> None:
+    done = run(world, "compare", "hello", env=NO_AGENTS)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no agent CLI is installed" in done.stderr
 
 
 def test_compare_takes_all_that_are_installed_and_its_prompt_from_a_pipe(world: World) -> None:

@@ -37,6 +37,21 @@ async def test_all_that_are_installed_are_compared_when_none_is_named(world: Wor
     assert result.backends == ["claude", "codex", "gemini"]
 
 
+NO_AGENTS = {f"backends__{name}__enabled": False for name in ("claude", "codex", "gemini")}
+
+
+async def test_where_no_agent_is_installed_the_stand_in_answers_only_if_it_was_chosen(world: World) -> None:
+    async with world.app(**NO_AGENTS) as app:
+        with pytest.raises(ClinvkError) as refused:
+            await compared(app, world)
+        named = await compared(app, world, backends=["offline"])
+    async with world.app(**NO_AGENTS, default_backend="offline") as app:
+        chosen = await compared(app, world)
+    assert refused.value.failure.code == "backend_unavailable"
+    assert "'offline'" in (refused.value.failure.hint or "")
+    assert (named.backends, chosen.backends) == (["offline"], ["offline"])
+
+
 async def test_sequential_compares_run_one_at_a_time(world: World) -> None:
     up, go = world.fifo("up"), world.fifo("go")
     agent.decide(world.bin, "claude", {"reach": str(up)}, {"wait": str(go)})

@@ -52,7 +52,7 @@ def run(call: Call) -> int:
     loaded = call.loaded()
     given: dict[str, Any] = {
         "prompt": sources.prompt(call.console, args.words, more=args.stdin),
-        "backends": _names(args.backend) or at_rest(loaded, call.environ).available(),
+        "backends": _names(args.backend) or None,
         "models": _models(args.model),
         "sequential": args.sequential,
         "judge": args.judge,

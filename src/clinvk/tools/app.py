@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,24 +73,31 @@ class App:
         return self._search_path[0]
 
     def available(self) -> list[str]:
-        """The backends that can be used; the built-in offline one only where nothing else is there."""
+        """The agent CLIs that can be used; the built-in stand-in is none."""
         names: list[str] = []
         for name, backend in registry.BACKENDS.items():
-            try:
+            with suppress(ClinvkError):
                 self.installation(backend)
-            except ClinvkError:
-                continue
-            names.append(name)
-        agents = [name for name in names if name != registry.BUILT_IN]
-        return agents or names
+                names.append(name)
+        return [name for name in names if name != registry.BUILT_IN]
 
     def default_backend(self) -> str:
-        """The backend for a call that names none: the configured one, else the first that is installed."""
-        if self.config.default_backend:
-            return self.config.default_backend
-        agents = [name for name in self.available() if name != registry.BUILT_IN]
+        """The backend for a call that names none: the configured one, else the first that is installed.
+
+        Raises ClinvkError(backend_unavailable) where there is none.
+        """
+        return self.config.default_backend or self.default_backends()[0]
+
+    def default_backends(self) -> list[str]:
+        """The backends for a comparison that names none: all that are installed; the stand-in only where it was chosen.
+
+        Raises ClinvkError(backend_unavailable) where there is none.
+        """
+        agents = self.available()
+        if not agents and self.config.default_backend == registry.BUILT_IN:
+            return [registry.BUILT_IN]
         if agents:
-            return agents[0]
+            return agents
         hints = "; ".join(b.INSTALL_HINT for n, b in registry.BACKENDS.items() if n != registry.BUILT_IN)
         raise ClinvkError(
             "backend_unavailable",

@@ -48,7 +48,7 @@ def planned(app: App, request: CompareRequest, caller: Caller) -> DryRunsResult:
 
 def checked(app: App, request: CompareRequest) -> CompareRequest:
     """The request with the backends that it means. Raises ClinvkError for a name or option that makes no sense."""
-    backends = request.backends if request.backends is not None else app.available()
+    backends = request.backends if request.backends is not None else app.default_backends()
     for name in [*backends, *request.models, *([request.judge] if request.judge else [])]:
         registry.get(name)
     _check(request, backends)

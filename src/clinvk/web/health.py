@@ -33,7 +33,7 @@ def endpoint(app: App) -> Endpoint:
 def _report(app: App) -> dict[str, Any]:
     store = _session_store(app)
     available = app.available()
-    status, reason = _status(app, store, [name for name in available if name != registry.BUILT_IN])
+    status, reason = _status(app, store, available)
     return {
         "status": status,
         "reason": reason,
