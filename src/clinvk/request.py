@@ -6,7 +6,7 @@ Unknown fields are errors. Durations are seconds. Paths may start with `~`.
 import json
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 ApprovalMode = Literal["default", "auto", "none", "always"]
 SandboxMode = Literal["default", "read-only", "workspace", "full"]
@@ -55,13 +55,21 @@ def _writable(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def _no_flag(value: object) -> object:
+    """Reject true and false, which Python takes for 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError(f"is {str(value).lower()}; it must be a number")
+    return value
+
+
+NUMBER = BeforeValidator(_no_flag)  # stands last: bounds that follow it would not be seen in a JSON Schema
 Text = Annotated[str, AfterValidator(_deliverable)]
 Word = Annotated[Text, Field(min_length=1)]  # an id, a name, a path, a filter: an empty one would count as left out
 Tag = Annotated[Word, AfterValidator(usable_tag)]
 Prompt = Annotated[Text, AfterValidator(_not_blank), Field(min_length=1, max_length=MAX_PROMPT_CHARS)]
 
 Object = Annotated[dict[str, Any], AfterValidator(_writable)]
-Offset = Annotated[int, Field(ge=0, le=10**12)]
+Offset = Annotated[int, Field(ge=0, le=10**12), NUMBER]
 
 
 class _Request(BaseModel):
@@ -94,10 +102,10 @@ class PromptOptions(_Request):
         default=None, description="`read-only` changes nothing, `workspace` only in `workdir`, `full` has no limits."
     )
     system_prompt: Text | None = Field(default=None, description="Instructions beside the prompt.")
-    max_turns: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+    max_turns: Annotated[int, Field(ge=1, le=10_000), NUMBER] | None = Field(
         default=None, description="Most turns of the agent."
     )
-    timeout_secs: Annotated[float, Field(gt=0, le=86_400)] | None = Field(
+    timeout_secs: Annotated[float, Field(gt=0, le=86_400), NUMBER] | None = Field(
         default=None, description="Deadline of the run."
     )
     ephemeral: bool = Field(default=False, description="Keeps no session.")
@@ -113,7 +121,7 @@ class PromptOptions(_Request):
 
 _WAIT = "Longest wait; then the answer says `running`, and the run goes on."
 _FRESH = "Starts a run even if the same request began one before that still goes on."
-WaitSecs = Annotated[float, Field(ge=0, le=86_400)]
+WaitSecs = Annotated[float, Field(ge=0, le=86_400), NUMBER]
 
 
 class PromptRequest(PromptOptions):
@@ -134,7 +142,7 @@ class ParallelRequest(_Request):
     """Several prompts at once; results come in task order."""
 
     tasks: Annotated[list[ParallelTask], Field(min_length=1, max_length=500)] = Field(description="The prompts.")
-    max_parallel: Annotated[int, Field(ge=1, le=500)] | None = Field(
+    max_parallel: Annotated[int, Field(ge=1, le=500), NUMBER] | None = Field(
         default=None, description="Most tasks at once; without it `parallel.max_workers`."
     )
     fail_fast: bool | None = Field(default=None, description="Cancels the rest when one fails.")
@@ -173,7 +181,7 @@ class CompareRequest(_Request):
         default=None, description="Backend that judges the answers, which are anonymised and shuffled."
     )
     workdir: Word | None = Field(default=None, description="Directory that the agents work in.")
-    timeout_secs: Annotated[float, Field(gt=0, le=86_400)] | None = Field(
+    timeout_secs: Annotated[float, Field(gt=0, le=86_400), NUMBER] | None = Field(
         default=None, description="Deadline of each run."
     )
     dry_run: bool = Field(default=False, description="Shows the commands, and runs nothing.")
@@ -191,7 +199,9 @@ class SessionsRequest(_Request):
     workdir: Word | None = Field(default=None, description="Only those of this directory.")
     tag: Word | None = Field(default=None, description="Only those with this tag.")
     status: Word | None = Field(default=None, description="Only those in this state.")
-    limit: Annotated[int, Field(ge=1, le=500)] = Field(default=20, description="Most sessions, or turns of one.")
+    limit: Annotated[int, Field(ge=1, le=500), NUMBER] = Field(
+        default=20, description="Most sessions, or turns of one."
+    )
     offset: Offset = Field(default=0, description="So many are left out.")
 
 
@@ -216,7 +226,7 @@ class RunsRequest(_Request):
     status: Word | None = Field(
         default=None, description="Only those in this state; `unread` are those whose result nobody fetched."
     )
-    limit: Annotated[int, Field(ge=1, le=200_000)] | None = Field(
+    limit: Annotated[int, Field(ge=1, le=200_000), NUMBER] | None = Field(
         default=None, description="Most runs, or characters of output."
     )
     offset: Offset = Field(default=0, description="So many are left out.")

@@ -3,13 +3,47 @@
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from clinvk.errors import ClinvkError
-from clinvk.request import PromptRequest, RunsRequest, SessionsRequest
+from clinvk.gateway.chat import ChatOptions
+from clinvk.request import (
+    ChainRequest,
+    CompareRequest,
+    ParallelRequest,
+    ParallelTask,
+    PromptRequest,
+    RunsRequest,
+    SessionsRequest,
+)
 from clinvk.tools import prompt, runs, sessions
+from clinvk.tools.faults import validated
 from fakes.world import World
 
 pytestmark = pytest.mark.anyio
+
+REQUESTS: tuple[type[BaseModel], ...] = (
+    *(PromptRequest, ParallelRequest, ParallelTask, ChainRequest, CompareRequest),
+    *(SessionsRequest, RunsRequest, ChatOptions),
+)
+
+
+def numbers() -> list[tuple[type[BaseModel], str]]:
+    """Every field that takes a number."""
+    found: list[tuple[type[BaseModel], str]] = []
+    for model in REQUESTS:
+        for name, about in model.model_json_schema()["properties"].items():
+            if {each.get("type") for each in [about, *about.get("anyOf", ())]} & {"integer", "number"}:
+                found.append((model, name))
+    return found
+
+
+@pytest.mark.parametrize("flag", [True, False])
+@pytest.mark.parametrize(("model", "field"), numbers())
+def test_a_number_is_no_true_or_false(model: type[BaseModel], field: str, flag: bool) -> None:
+    with pytest.raises(ClinvkError) as refused:
+        validated(model, {field: flag})
+    assert f"{field} is {str(flag).lower()}; it must be a number" in refused.value.failure.message
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from clinvk.events import Event
 from clinvk.executor.live import Listener
 from clinvk.files import private_folder, writing
 from clinvk.gateway.service import Service, trail_of
-from clinvk.request import ApprovalMode, PromptRequest, SandboxMode, Tag, Word
+from clinvk.request import NUMBER, ApprovalMode, PromptRequest, SandboxMode, Tag, Word
 from clinvk.response import PromptResult
 from clinvk.tools import output, prompt
 from clinvk.tools.app import App
@@ -47,8 +47,8 @@ class ChatOptions(BaseModel):
     workdir: Word | None = Field(default=None, description="Directory that the agent works in.")
     sandbox_mode: SandboxMode | None = None
     approval_mode: ApprovalMode | None = None
-    max_turns: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    timeout_secs: Annotated[float, Field(gt=0, le=LONGEST_SECS)] | None = None
+    max_turns: Annotated[int, Field(ge=1, le=10_000), NUMBER] | None = None
+    timeout_secs: Annotated[float, Field(gt=0, le=LONGEST_SECS), NUMBER] | None = None
     ephemeral: bool = False
     tags: list[Tag] = Field(default_factory=list)
 
