@@ -17,15 +17,54 @@ def test_a_run_is_counted_once_however_often_it_is_noted(tmp_path: Path) -> None
     ledger.add("a", 0.25)
     ledger.add("a", 0.25)
     ledger.add("b", 0.5)
-    assert ledger.spent() == 0.75
+    assert ledger.spent() == (0.75, 0)
 
 
-def test_a_line_that_a_crash_tore_is_passed_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("torn", ["b", "b ", "b 1", "b 1.2", "\ufffd\0"])
+def test_a_line_that_a_crash_tore_counts_for_nothing_and_spoils_no_other(tmp_path: Path, torn: str) -> None:
     ledger = Ledger(tmp_path)
     ledger.add("a", 1.0)
     (log,) = (tmp_path / "costs").iterdir()
-    log.write_text(log.read_text(encoding="utf-8") + "b ", encoding="utf-8")
-    assert ledger.spent() == 1.0
+    log.write_text(log.read_text(encoding="utf-8") + torn, encoding="utf-8")
+    assert ledger.spent() == (1.0, 1)
+    ledger.add("c", 0.5)
+    ledger.add("d", 0.25)
+    assert ledger.spent() == (1.75, 1)
+    assert ledger.check(2.0) == [
+        f"what 1 of today's runs cost is unknown: {log} is damaged; the budget does not count it"
+    ]
+    with pytest.raises(ClinvkError, match=r"\$1.75 were spent today .*; what 1 of today's runs cost is unknown"):
+        ledger.check(1.5)
+
+
+def test_a_cost_whose_line_was_torn_is_known_once_it_is_noted_again(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.add("a", 1.0)
+    (log,) = (tmp_path / "costs").iterdir()
+    log.write_text("a 1.0\nb 1", encoding="utf-8")
+    ledger.add("b", 1.25)
+    assert (ledger.spent(), ledger.check(4.0)) == ((2.25, 0), [])
+
+
+@pytest.mark.parametrize("cost", ["nan", "inf", "-5", "1e999"])
+def test_what_is_no_amount_neither_blocks_nor_lifts_a_budget(tmp_path: Path, cost: str) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.add("a", 1.0)
+    (log,) = (tmp_path / "costs").iterdir()
+    log.write_text(f"{log.read_text(encoding='utf-8')}b {cost}\n", encoding="utf-8")
+    assert ledger.spent() == (1.0, 1)
+
+
+@pytest.mark.anyio
+async def test_a_run_beside_damaged_costs_says_that_the_budget_does_not_count_them(world: World) -> None:
+    async with world.app(limits__budget_usd_per_day=100) as app:
+        Ledger(app.home).add("a", 1.0)
+        (log,) = (app.home / "costs").iterdir()
+        log.write_text("a 1", encoding="utf-8")
+        result = await prompt.prompt(app, PromptRequest(prompt="hi", backend="claude"), world.caller())
+    assert isinstance(result, PromptResult)
+    assert result.status == "completed"
+    assert [warning for warning in result.warnings if str(log) in warning]
 
 
 @pytest.mark.anyio

@@ -37,7 +37,7 @@ def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str, *, lo
     """
     check_depth(app)
     check_schema(options.output_schema)
-    Ledger(app.home).check(app.config.limits.budget_usd_per_day)
+    warnings = Ledger(app.home).check(app.config.limits.budget_usd_per_day)
     session = _session(app, options.session_id) if options.session_id else None
     backend = _backend(app, options, session)
     installation = app.installation(backend)
@@ -52,7 +52,8 @@ def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str, *, lo
                 "always",
                 f"{_cannot_ask(backend)}; accepted here: {', '.join(_unasked(backend))}",
             )
-    native, warnings = _native_session(session, backend, lost=lost)
+    native, told = _native_session(session, backend, lost=lost)
+    warnings += told
     prompt, images = _with_files(app, options, workdir)
     if session is not None and native is None and session.turn_count:
         prompt = _handed_over(app, session, prompt)
