@@ -2,10 +2,12 @@
 
 import os
 
+import anyio
 import pytest
 
-from clinvk.response import BackendInfo
-from clinvk.tools import backends
+from clinvk.request import PromptRequest
+from clinvk.response import BackendInfo, PromptResult
+from clinvk.tools import backends, prompt
 from clinvk.tools.app import App
 from fakes import agent
 from fakes.world import World
@@ -52,6 +54,33 @@ async def test_a_program_that_is_not_what_its_name_says_is_told_apart(world: Wor
         info = (await by_name(app))["codex"]
     assert info.version is None
     assert str(world.bin / "codex") in (info.hint or "")
+
+
+async def test_a_program_that_does_not_answer_is_stopped_and_named_and_holds_up_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up, never = world.fifo("up"), world.fifo("never")
+    hanging = f"#!/bin/sh\ntrap '' TERM\necho '{{\"pid\": '$$'}}' >{up}\nread x <{never}\n"
+    (world.bin / "codex").write_text(hanging, encoding="utf-8")
+    infos: dict[str, BackendInfo] = {}
+
+    async def look(app: App) -> None:
+        infos.update(await by_name(app))
+
+    async with world.app() as app, anyio.create_task_group() as tasks:
+        tasks.start_soon(look, app)
+        world.processes.watch("codex", (await up.reached())["pid"])
+        result = await prompt.prompt(app, PromptRequest(prompt="hi", backend="claude"), world.caller())
+        assert isinstance(result, PromptResult)
+        assert (result.status, infos) == ("completed", {})
+        tasks.cancel_scope.cancel()
+    await world.processes.ended()
+    monkeypatch.setattr("clinvk.tools.backends.VERSION_SECS", 0.2)
+    (world.bin / "codex").write_text(f"#!/bin/sh\nread x <{never}\n", encoding="utf-8")
+    async with world.app() as app:
+        await look(app)
+    assert (infos["codex"].available, infos["codex"].version) == (True, None)
+    assert "did not answer --version within 0.2 s, and was stopped" in (infos["codex"].hint or "")
 
 
 async def test_a_backend_that_is_switched_off_or_not_there_says_what_to_do(world: World) -> None:

@@ -175,8 +175,8 @@ async def _backend(app: App, backend: Backend, info: BackendInfo) -> list[Check]
         detail = f"{where} needs Node {probe.OLDEST_NODE} or newer; here it is {node[0]}"
         return [Check(name, "error", detail, "install a newer Node, or put its folder first on PATH")]
     if info.version is None:
-        detail = f"{where} did not tell its version; is it {backend.TITLE}?"
-        return [Check(name, "error", detail, f"run it by hand; to install: {backend.INSTALL_HINT}")]
+        fix = f"run {found.path} --version by hand; to install: {backend.INSTALL_HINT}"
+        return [Check(name, "error", info.hint or where, fix)]
     login = f"{info.login.replace('_', ' ')}: {info.login_detail}"
     detail = f"{backend.TITLE} {info.version} at {where}; {login}"
     if info.login == "logged_out":

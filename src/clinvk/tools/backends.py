@@ -15,7 +15,7 @@ from clinvk.tools.app import App
 from clinvk.tools.brief import said
 from clinvk.tools.prepare import child_environment
 
-VERSION_SECS = 30.0  # gemini needs 3 s on an idle machine, 7 s were seen on a busy one
+VERSION_SECS = 10.0  # gemini needs 3 s on an idle machine, 7 s were seen on a busy one
 
 
 async def backends(app: App) -> BackendsResult:
@@ -77,9 +77,8 @@ async def describe(app: App, backend: Backend) -> BackendInfo:
         info.hint = error.failure.hint
         return info
     info.available, info.path, info.found_by = True, str(found.path), found.found_by
-    info.version = await version(app, backend, found)
-    if info.version is None:
-        info.hint = f"{found.path} did not tell its version; is it {backend.TITLE}?"
+    info.version, why = await _version(app, backend, found)
+    info.hint = why or info.hint
     return info
 
 
@@ -90,19 +89,24 @@ def environment_of(app: App, backend: Backend) -> dict[str, str]:
 
 async def version(app: App, backend: Backend, found: Installation) -> str | None:
     """What `--version` says, asked once per program file."""
+    return (await _version(app, backend, found))[0]
+
+
+async def _version(app: App, backend: Backend, found: Installation) -> tuple[str | None, str]:
+    """The version, or why it is not known."""
     cache = app.home / "cache" / "versions.json"
     stamp = _stamp(found)
     known = _read(cache)
     if stamp in known:
-        return known[stamp]
-    told = await _ask(app, backend, found)
+        return known[stamp], ""
+    told, why = await _ask(app, backend, found)
     if told is not None:
         try:
             private_folder(cache.parent)
             write_whole(cache, json.dumps({**_read(cache), stamp: told}).encode())
         except ClinvkError:
             pass  # a cache: what cannot be kept is asked again
-    return told
+    return told, why
 
 
 def _stamp(found: Installation) -> str:
@@ -118,11 +122,22 @@ def _read(cache: Path) -> dict[str, str]:
     return raw if isinstance(raw, dict) else {}  # pyright: ignore[reportUnknownVariableType]
 
 
-async def _ask(app: App, backend: Backend, found: Installation) -> str | None:
+async def _ask(app: App, backend: Backend, found: Installation) -> tuple[str | None, str]:
     with TemporaryDirectory(prefix="clinvk-") as scratch:
         folder = Path(scratch)
         argv, env = [*found.program, "--version"], environment_of(app, backend)
         told = await said(app, argv, env, folder=folder, cwd=folder, timeout_secs=VERSION_SECS)
-    if told.ending.reason != "exited" or told.ending.exit_code != 0:
-        return None
-    return backend.parse_version(told.stdout.decode("utf-8", "replace"))
+    ending, stdout = told.ending, told.stdout.decode("utf-8", "replace")
+    parsed = backend.parse_version(stdout) if ending.reason == "exited" and ending.exit_code == 0 else None
+    if parsed is not None:
+        return parsed, ""
+    match ending.reason:
+        case "timeout":
+            why = f"did not answer --version within {VERSION_SECS:g} s, and was stopped"
+        case "exited" if not ending.exit_code:
+            why = "did not tell its version"
+        case "exited":
+            why = f"ended with exit code {ending.exit_code} when it was asked for its version"
+        case _:
+            why = f"could not be asked for its version: {ending.message or ending.reason}"
+    return None, f"{found.path} {why}; is it {backend.TITLE}?"
