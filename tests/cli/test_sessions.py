@@ -37,6 +37,17 @@ def test_sessions_are_listed_filtered_and_paged(world: World) -> None:
     assert "idle, active, failed, running" in run(world, "sessions", "list", "--status", "lost").stderr
 
 
+def test_sessions_that_cannot_be_read_are_counted_as_such_and_named(world: World) -> None:
+    ids = [begun(world, "one"), begun(world, "two"), begun(world, "three")]
+    assert run(world, "sessions", "list", "--offset", "9").stderr == "no sessions from 9 on; there are 3\n"
+    for session_id in ids[1:]:
+        (world.home / "sessions" / f"{session_id}.json").write_text("{", encoding="utf-8")
+    done = run(world, "sessions", "list", "--limit", "2")
+    assert done.stderr.startswith("none of 2 sessions can be read; more with --offset 2\nclinvk: warning: ")
+    assert all(session_id in done.stderr for session_id in ids[1:])
+    assert ids[0] in run(world, "sessions", "list", "--limit", "2").stdout
+
+
 def test_a_session_is_found_by_what_was_said_and_shown_with_its_turns(world: World) -> None:
     session_id = begun(world, "where is the zebra")
     run(world, "-c", "and the lion")

@@ -120,11 +120,23 @@ def _say_page(call: Call, loaded: "Loaded", result: "SessionsResult") -> None:
 
     if result.sessions:
         listing.say(call, loaded, listing.sessions(result.sessions))
-    shown = result.offset + len(result.sessions)
+    more = _more(result)
+    if more:
+        call.console.note(more)
+
+
+def _more(result: "SessionsResult") -> str:
+    """What the page does not show; those that cannot be read were looked at, and warnings name them."""
+    after = result.offset + result.limit
+    looked_at = min(after, result.total) - result.offset
+    more = f"more with --offset {after}" if after < result.total else ""
     if not result.total:
-        call.console.note("no sessions")
-    elif shown < result.total:
-        call.console.note(f"{len(result.sessions)} of {result.total}; more with --offset {shown}")
+        return "no sessions"
+    if looked_at <= 0:
+        return f"no sessions from {result.offset} on; there are {result.total}"
+    if not result.sessions:
+        return f"none of {looked_at} sessions can be read" + (f"; {more}" if more else "")
+    return f"{len(result.sessions)} of {result.total}; {more}" if more else ""
 
 
 def _say_session(call: Call, result: "SessionsResult") -> None:
