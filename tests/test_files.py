@@ -61,7 +61,7 @@ def test_an_error_of_the_system_names_the_path_and_what_to_do(tmp_path: Path) ->
         (tmp_path / "missing").read_bytes()
     with pytest.raises(ClinvkError) as full, writing(file):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    assert unwritten.value.failure.message == f"cannot write to {file / 'folder'}: Not a directory"
+    assert unwritten.value.failure.message == f"cannot write to {file / 'folder'}: {file} is not a folder"
     assert unread.value.failure.message == f"cannot read {tmp_path / 'missing'}: No such file or directory"
     assert full.value.failure.details == {"path": str(file), "errno": errno.ENOSPC}
     assert {error.value.failure.code for error in (unwritten, unread, full)} == {"internal"}

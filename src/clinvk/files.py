@@ -15,6 +15,7 @@ from pathlib import Path
 from clinvk.errors import ClinvkError
 
 TEMPORARY_SUFFIX = ".tmp"
+ANOTHER_HOME = "set CLINVK_HOME to a folder that can be written to"
 # `is_held` holds a shared lock for a few microseconds; a taker that meets it looks again before it gives up.
 TAKE_TRIES = 5
 TAKE_PAUSE_SECS = 0.002
@@ -26,7 +27,7 @@ def writing(path: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        hint = "free disk space, or set CLINVK_HOME to a folder that can be written to"
+        hint = f"free disk space, or {ANOTHER_HOME}"
         raise _failed(f"cannot write to {path}", path, error, hint) from error
 
 
@@ -38,6 +39,23 @@ def reading(path: Path) -> Generator[None]:
     except OSError as error:
         hint = "check the permissions of the folder that CLINVK_HOME names"
         raise _failed(f"cannot read {path}", path, error, hint) from error
+
+
+def obstacle(path: Path, error: OSError, instead: str = ANOTHER_HOME) -> tuple[str, str | None]:
+    """What keeps `path` from being used, and what to do about it where that is known, `instead` among it."""
+    there = next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
+    reason = error.strerror or str(error)
+    match error.errno:
+        case errno.ENOTDIR | errno.EEXIST if not there.is_dir():
+            return f"{there} is not a folder", f"move it away, or {instead}"
+        case errno.EISDIR:
+            return reason, f"move the folder {path} away, or {instead}"
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return reason, f"correct owner and mode of {there}, or {instead}"
+        case errno.EMFILE | errno.ENFILE:
+            return reason, "try again when less is running, or allow more open files (ulimit -n)"
+        case _:
+            return reason, None
 
 
 def exists(path: Path) -> bool:
@@ -137,10 +155,9 @@ def is_held(path: Path) -> bool:
 
 
 def _failed(what: str, path: Path, error: OSError, hint: str) -> ClinvkError:
-    message = f"{what}: {error.strerror or error}"
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        hint = "try again when less is running, or allow more open files (ulimit -n)"
-    return ClinvkError("internal", message, hint=hint, details={"path": str(path), "errno": error.errno})
+    reason, known = obstacle(path, error)
+    details = {"path": str(path), "errno": error.errno}
+    return ClinvkError("internal", f"{what}: {reason}", hint=known or hint, details=details)
 
 
 def to_disk(path: Path) -> None:

@@ -353,3 +353,18 @@ def test_a_command_that_is_done_does_not_go_through_its_memory_once_more() -> No
         check=True,
     )
     assert done.stdout.endswith("left alone: True\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sessions", "list"), ("runs", "list"), ("-b", "offline", "hi"), ("compare", "-b", "offline", "hi"),
+        ("config", "set", "limits.max_depth", "1"), ("config", "show"), ("keys", "list"), ("backends",),
+        ("mcp",), ("serve", "-p", "0"),
+    ],
+)  # fmt: skip
+def test_every_command_says_that_its_home_is_no_folder_and_what_helps(tmp_path: Path, words: tuple[str, ...]) -> None:
+    (tmp_path / "file").touch()
+    done = clinvk(*words, env=environment(CLINVK_HOME=str(tmp_path / "file" / "home")))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert f"{tmp_path / 'file'} is not a folder\n  hint: move it away, or set CLINVK_HOME to a folder" in done.stderr

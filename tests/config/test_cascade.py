@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clinvk.config.cascade import Loaded, lint, load
+from clinvk.config.cascade import Loaded, config_file, lint, load
+from clinvk.config.editing import set_value
 from clinvk.config.keys import describe
 from clinvk.config.problems import ConfigError, Problem, Source
 from clinvk.config.settings import Config
@@ -328,6 +329,33 @@ def test_a_file_that_cannot_be_read_as_text_is_an_error(loading: Load, home: Pat
     (home / "config.yaml").unlink()
     (home / "config.yaml").mkdir()
     assert errors(loading) == [f"{home / 'config.yaml'}: cannot be read: Is a directory"]
+
+
+@pytest.mark.parametrize("below", [".", "deep/er"])
+def test_a_home_that_is_no_folder_is_named_with_what_helps(tmp_path: Path, below: str) -> None:
+    there = tmp_path / "file"
+    there.touch()
+    environ = {"HOME": str(tmp_path), "CLINVK_HOME": str(there / below)}
+    known = ("claude",)
+    with pytest.raises(ConfigError) as unread:
+        load(environ, known_backends=known)
+    with pytest.raises(ConfigError) as unchanged:
+        set_value(config_file(environ), "limits.max_depth", "1", known_backends=known, environ=environ)
+    for caught in (unread, unchanged):
+        assert caught.value.failure.message.endswith(f": {there} is not a folder")
+        assert caught.value.failure.hint == "move it away, or set CLINVK_HOME to a folder that can be written to"
+
+
+def test_a_file_that_was_named_and_cannot_be_read_is_replaced_by_naming_another(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name, fix in (
+        ("none.yaml", "make it"),
+        ("file/c.yaml", "move it away"),
+        (".", f"move the folder {tmp_path} away"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load({"HOME": str(tmp_path)}, known_backends=("claude",), path=tmp_path / name)
+        assert caught.value.failure.hint == f"{fix}, or name another file with CLINVK_CONFIG or --config"
 
 
 def test_a_device_without_an_end_is_not_read_for_ever(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from clinvk.config.settings import Config, OutputConfig
 from clinvk.errors import ClinvkError
 from clinvk.executor import environment
 from clinvk.executor.finished import browsing
+from clinvk.files import obstacle
 from clinvk.response import BackendInfo
 from clinvk.tools import probe
 from clinvk.tools.app import App, opened
@@ -102,7 +103,7 @@ def _config(call: Call) -> Iterator[Check]:
     path = cascade.config_file(call.environ, call.config_path)
     found = problems(call)
     for problem in found:
-        fix = "correct it there; `clinvk config lint` checks again" if problem.severity == "error" else ""
+        fix = f"{problem.fix}; `clinvk config lint` checks again" if problem.severity == "error" else ""
         yield Check("config", problem.severity, str(problem), fix)
     if not found:
         yield Check("config", "ok", str(path) if path.exists() else f"defaults (no {path})")
@@ -126,7 +127,8 @@ def _storage(home: Path) -> Check:
         free = shutil.disk_usage(home).free
         mode = home.stat().st_mode & 0o777
     except OSError as error:
-        return Check("storage", "error", f"{home}: {error.strerror}", fix)
+        reason, known = obstacle(home, error)
+        return Check("storage", "error", f"{home}: {reason}", known or fix)
     if not os.access(home, os.W_OK | os.X_OK):
         return Check("storage", "error", f"{home} cannot be written", fix)
     detail = f"{home}, {free / 2**30:.1f} GiB free"

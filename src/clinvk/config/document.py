@@ -6,8 +6,10 @@ Every fault of the text is a `Problem` with its line; nothing that a file can co
 from pathlib import Path
 
 from clinvk.config.leaves import Document, Tree
+from clinvk.files import ANOTHER_HOME, obstacle
 
 MAX_BYTES = 1024 * 1024
+ANOTHER_FILE = "name another file with CLINVK_CONFIG or --config"
 
 
 def read(path: Path, tree: Tree, *, required: bool) -> Document:
@@ -18,11 +20,14 @@ def read(path: Path, tree: Tree, *, required: bool) -> Document:
             data = file.read(MAX_BYTES + 1)  # a device, or a pipe, has no size to look at
     except FileNotFoundError:
         if required:
-            document.complain("there is no such file", None)
+            document.give_up("there is no such file", f"make it, or {ANOTHER_FILE}")
         return document
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        document.complain(f"cannot be read: {reason}", None)
+    except OSError as error:
+        reason, fix = obstacle(path, error, ANOTHER_FILE if required or path.parent.is_dir() else ANOTHER_HOME)
+        document.give_up(f"cannot be read: {reason}", fix or ANOTHER_FILE)
+        return document
+    except ValueError as error:  # a NUL in its name
+        document.give_up(f"cannot be read: {error}", ANOTHER_FILE)
         return document
     if len(data) > MAX_BYTES:
         document.complain(f"is larger than {MAX_BYTES} bytes", None)

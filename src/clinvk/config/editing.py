@@ -18,6 +18,7 @@ from clinvk.config import cascade, document, keys
 from clinvk.config.leaves import Tree
 from clinvk.config.problems import COMMAND_LINE, ConfigError, Problem, Source
 from clinvk.errors import ClinvkError
+from clinvk.files import ANOTHER_HOME, obstacle
 
 LOCK_SECS = 5.0  # another `config set` takes milliseconds
 
@@ -50,9 +51,10 @@ def set_value(
                 raise ConfigError(errors)
             _replace(target, after)
     except Timeout:
-        raise _refused(path, "another process is changing it") from None
+        raise _refused(path, "another process is changing it", "try again") from None
     except OSError as error:
-        raise _refused(path, error.strerror or str(error)) from None
+        instead = document.ANOTHER_FILE if path.parent.is_dir() else ANOTHER_HOME
+        raise _refused(path, *obstacle(path, error, instead)) from None
 
 
 def meant(dotted: str, text: str, *, known_backends: Collection[str], environ: Mapping[str, str]) -> object:
@@ -167,7 +169,7 @@ def _require_only_change(before: str, after: str, key: tuple[str, ...], value: o
     old = {leaf.key: leaf.value for leaf in was.leaves + was.strangers}
     new = {leaf.key: leaf.value for leaf in now.leaves + now.strangers}
     if new != {**old, key: value}:
-        raise _refused(path, f"'{'.'.join(key)}' cannot be changed without changing more; edit the file by hand")
+        raise _refused(path, f"'{'.'.join(key)}' cannot be changed without changing more")
 
 
 def _text(path: Path) -> str:
@@ -177,7 +179,7 @@ def _text(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except UnicodeDecodeError:
-        raise _refused(path, "it is not valid UTF-8") from None
+        raise _refused(path, "it is not valid UTF-8", "save it as UTF-8") from None
 
 
 def _replace(path: Path, text: str) -> None:
@@ -196,6 +198,8 @@ def _replace(path: Path, text: str) -> None:
         raise
 
 
-def _refused(path: Path, reason: str) -> ClinvkError:
+def _refused(path: Path, reason: str, fix: str | None = None) -> ClinvkError:
     source = Source(kind="file", path=path)
-    return ConfigError([Problem(message=f"was not changed: {reason}", source=source)])
+    return ConfigError(
+        [Problem(message=f"was not changed: {reason}", source=source, fix=fix or "edit the file by hand")]
+    )

@@ -32,5 +32,10 @@ class Document:
     problems: list[Problem] = field(default_factory=list[Problem])
 
     def complain(self, message: str, line: int | None, key: tuple[str, ...] = ()) -> None:
+        """Note what is wrong with the text."""
         source = Source(kind="file", path=self.path, line=line)
         self.problems.append(Problem(message=message, source=source, key=".".join(key) or None))
+
+    def give_up(self, message: str, fix: str) -> None:
+        """Note why there is no text."""
+        self.problems.append(Problem(message=message, source=Source(kind="file", path=self.path), fix=fix))

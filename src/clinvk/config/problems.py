@@ -39,12 +39,13 @@ COMMAND_LINE = Source(kind="flag", name="the command line")  # words of `config 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing that is wrong (`error`) or has no effect (`warning`), and where it stands."""
+    """One thing that is wrong (`error`) or has no effect (`warning`), where it stands, and how it is set right."""
 
     message: str
     source: Source
     key: str | None = None
     severity: Literal["error", "warning"] = "error"
+    fix: str = "correct the value where the message points"
 
     def __str__(self) -> str:
         return f"{self.source}: {self.message}"
@@ -59,7 +60,7 @@ class ConfigError(ClinvkError):
         super().__init__(
             "invalid_request",
             text,
-            hint="correct the value where the message points",
+            hint="; ".join(dict.fromkeys(problem.fix for problem in problems)),
             details={"problems": [{"key": p.key, "where": str(p.source), "message": p.message} for p in problems]},
         )
         self.problems = tuple(problems)
