@@ -99,6 +99,24 @@ def test_verbs_flags_backends_and_ids_are_completed(
     assert offered("clinvk config get limits.max_d") == ["limits.max_depth"]
 
 
+@SHELLS
+def test_flags_of_a_prompt_are_completed_also_where_its_verb_is_left_out(
+    name: str, script: str, shell: dict[str, str], world: World
+) -> None:
+    def offered(line: str) -> list[str]:
+        return completed(name, script, line, shell, world.workdir)
+
+    modes = ["default", "full", "read-only", "workspace"]
+    assert sorted(offered("clinvk --sandbox-mode ")) == modes
+    assert offered("clinvk --sandbox-mode read-only --approval-mode al") == ["always"]
+    assert offered("clinvk hello --sandbox-mode wo") == ["workspace"]
+    assert offered("clinvk --sand") == ["--sandbox-mode"]
+    assert offered("clinvk hello --max-t") == ["--max-turns"]
+    assert {"prompt", "sessions", "runs"} <= set(offered("clinvk --sandbox-mode read-only "))
+    assert "show" in offered("clinvk --sandbox-mode read-only sessions ")
+    assert offered("clinvk hello ") == []
+
+
 def test_completing_changes_nothing(world: World) -> None:
     env = {
         **world.environ, "_ARGCOMPLETE": "1", "COMP_LINE": "clinvk resume ", "COMP_POINT": "14",

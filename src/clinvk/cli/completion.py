@@ -9,6 +9,8 @@ from clinvk.cli.call import Call
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from clinvk.cli.parser import Commands
+
 NAME = "completion"
 HELP = "print the completion script of a shell"
 SHELLS = ("bash", "zsh", "fish")
@@ -36,10 +38,16 @@ def run(call: Call) -> int:
     return exits.OK
 
 
-def answer(parser: argparse.ArgumentParser) -> None:
+def answer(commands: "Commands") -> None:
     """Answer the shell that started this process to complete a command line; does not return."""
-    import argcomplete
+    import os
 
+    import argcomplete
+    from argcomplete.lexers import split_line
+
+    line = os.environ.get("COMP_LINE", "")[: int(os.environ.get("COMP_POINT") or 0)]
+    _, _, _, words, _ = split_line(line)
+    parser = commands.completing(words[1:])
     _equip(parser)
     argcomplete.autocomplete(parser, always_complete_options=False)
 
@@ -144,14 +152,16 @@ def _runs(**_: object) -> dict[str, str]:
 
     from clinvk.config.cascade import home_directory
     from clinvk.errors import ClinvkError
+    from clinvk.executor.finished import browsing
     from clinvk.executor.runs import RunStore
 
     store = RunStore(home_directory(os.environ))
     found: list[tuple[float, str, str]] = []
-    for run_id in store.ids():
-        try:
-            record = store.record(run_id)
-        except ClinvkError:
-            continue
-        found.append((record.created_at, run_id, record.title))
+    with browsing(store) as ids:
+        for run_id in ids:
+            try:
+                record = store.state(run_id).record
+            except ClinvkError:
+                continue
+            found.append((record.created_at, run_id, record.title))
     return {run_id: title for _, run_id, title in sorted(found, reverse=True)[:MOST]}

@@ -135,10 +135,16 @@ class Commands:
         return self._complete[name]
 
     def whole(self) -> argparse.ArgumentParser:
-        """The parser of every command with all that is below it."""
+        """The parser of every command with all that is below it, and of every flag that may stand before the verb."""
         for name in VERBS:
             self.verb(name)
+        prompt.add_more_flags(self.root)
         return self.root
+
+    def completing(self, words: list[str]) -> argparse.ArgumentParser:
+        """The parser of what follows `words`: a verb may still come, unless they hold a prompt already."""
+        place = options.first_word(words, options.known(self.verb(prompt.NAME)))
+        return self.whole() if place is None or words[place] in VERBS else self.verb(prompt.NAME)
 
     def parse(self, argv: list[str]) -> argparse.Namespace:
         """The command line's meaning."""

@@ -48,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("words", nargs="*", metavar="PROMPT", help="what to do; quote it")
     add_main_flags(parser)
+    add_more_flags(parser)
+
+
+def add_more_flags(parser: argparse.ArgumentParser) -> None:
+    """The others, which may stand before the verb as well, or without it."""
     parser.add_argument(
         "-s", "--session", type=options.given, metavar="ID", help="go on in this session (a unique beginning will do)"
     )
