@@ -180,6 +180,19 @@ async def test_who_waits_for_a_run_of_another_server_is_asked_what_it_asks(world
     assert files(world) == ["allowed"]
 
 
+@pytest.mark.parametrize("mode", MODES)
+async def test_who_repeats_the_request_of_another_server_is_asked_what_its_run_asks(world: World, mode: Mode) -> None:
+    first, second = Person(NO), Person(YES)
+    arguments = asks("touch allowed", workdir=str(world.workdir))
+    async with connected(world, mode, first) as one, connected(world, mode, second) as two:
+        begun = structured(await one.call_tool("prompt", {**arguments, "wait_secs": 0}))
+        answered = structured(await two.call_tool("prompt", arguments))
+    assert (answered["run_id"], answered["status"]) == (begun["run_id"], "completed")
+    assert first.asked == []
+    assert [message.rpartition("\n")[2] for message in second.asked] == ["touch allowed"]
+    assert files(world) == ["allowed"]
+
+
 async def test_a_question_that_was_answered_elsewhere_is_taken_from_the_person_who_waits(world: World) -> None:
     shown, gone, gate = anyio.Event(), anyio.Event(), world.fifo("gate")
 
@@ -357,8 +370,9 @@ async def test_the_real_claude_does_what_the_person_allows(
     if person is not None:
         assert [message.partition("\n\n")[2] for message in person.asked] == [command]
     denied = [] if reply is YES else [f"permission denied: Bash: {command}"]
-    assert [warning for warning in result["warnings"] if warning.startswith("permission denied")] == denied
-    assert any(warning.startswith("to allow") for warning in result["warnings"]) == (person is None)
+    warned = [warning.partition("\n")[0] for warning in result["warnings"]]
+    assert [warning for warning in warned if warning.startswith("permission denied")] == denied
+    assert any("\nto allow what was denied: " in warning for warning in result["warnings"]) == (person is None)
 
 
 @pytest.mark.parametrize("sandbox", ["default", "workspace", "full"])

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import anyio
+from anyio.abc import TaskGroup
 
 from clinvk.errors import ClinvkError
 from clinvk.events import ApprovalAsked, Event
@@ -56,40 +57,56 @@ async def done(live: LiveRun, caller: Caller) -> None:
 async def heeding(app: App, run_id: str, caller: Caller, until: Callable[[], Awaitable[None]]) -> None:
     """`until` is over; meanwhile the caller's person is asked what a run asks that another process drives.
 
-    Raises: QuestionPending where the door can only ask after its call has returned.
+    Raises: QuestionPending where the door can only ask after its call has returned; what `until` raises.
     """
     if not caller.can_ask:
         await until()
         return
-    asked: dict[str, Question] = {}
-    pending: list[Question] = []
+    failed: ClinvkError | None = None
+    elsewhere = _Elsewhere(app, run_id, caller)
     async with anyio.create_task_group() as tasks:
-
-        async def put(ask: Ask, question: Question) -> None:
-            allowed, reason = await ask(question)
-            if not question.answered.is_set():
-                with suppress(ClinvkError):  # given up meanwhile: the result says that it was refused
-                    await decide(app, question, allowed=allowed, reason=reason)
-
-        async def look() -> None:
-            while True:
-                now = {f"{each.run_id} {each.question_id}": each for each in open_questions(app, run_id)}
-                for name in asked.keys() - now.keys():
-                    asked.pop(name).lapse("somebody else answered, or it was given up")
-                for name in now.keys() - asked.keys():
-                    if caller.ask is None:
-                        pending.append(now[name])
-                        tasks.cancel_scope.cancel()
-                        return
-                    asked[name] = now[name]
-                    tasks.start_soon(put, caller.ask, now[name])
-                await anyio.sleep(LOOK_SECS)
-
-        tasks.start_soon(look)
-        await until()
+        tasks.start_soon(elsewhere.look, tasks)
+        try:
+            await until()
+        except ClinvkError as error:
+            failed = error  # the task group would wrap it
         tasks.cancel_scope.cancel()
-    if pending:
-        raise QuestionPending(pending[0])
+    if failed is not None:
+        raise failed
+    if elsewhere.pending is not None:
+        raise QuestionPending(elsewhere.pending)
+
+
+class _Elsewhere:
+    """Asks what a run of another process asks; `pending` is what can only be asked once the call has returned."""
+
+    def __init__(self, app: App, run_id: str, caller: Caller) -> None:
+        self.pending: Question | None = None
+        self._app = app
+        self._run_id = run_id
+        self._caller = caller
+        self._asked: dict[str, Question] = {}
+
+    async def look(self, tasks: TaskGroup) -> None:
+        """Ask what is new, and take back what is not open any more, until cancelled."""
+        while True:
+            now = {f"{each.run_id} {each.question_id}": each for each in open_questions(self._app, self._run_id)}
+            for name in self._asked.keys() - now.keys():
+                self._asked.pop(name).lapse("somebody else answered, or it was given up")
+            for name in now.keys() - self._asked.keys():
+                if self._caller.ask is None:
+                    self.pending = now[name]
+                    tasks.cancel_scope.cancel()
+                    return
+                self._asked[name] = now[name]
+                tasks.start_soon(self._put, self._caller.ask, now[name])
+            await anyio.sleep(LOOK_SECS)
+
+    async def _put(self, ask: Ask, question: Question) -> None:
+        allowed, reason = await ask(question)
+        if not question.answered.is_set():
+            with suppress(ClinvkError):  # given up meanwhile: the result says that it was refused
+                await decide(self._app, question, allowed=allowed, reason=reason)
 
 
 def open_questions(app: App, run_id: str) -> list[Question]:

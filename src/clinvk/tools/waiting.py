@@ -3,13 +3,14 @@
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 from typing import TypeVar
 
 import anyio
 
 from clinvk.executor.live import Listener, LiveRun
 from clinvk.tools.app import App
-from clinvk.tools.asking import done
+from clinvk.tools.asking import done, heeding
 from clinvk.tools.attach import Requests, live_twin, recorded_twin
 from clinvk.tools.caller import Caller, QuestionPending
 from clinvk.tools.cut import cut
@@ -145,7 +146,7 @@ def _is_shareable(app: App, run_id: str) -> bool:
 async def _elsewhere(app: App, run_id: str, kind: type[Result], patience: float, caller: Caller) -> Result:
     """Wait for a run that another process drives, or has driven."""
     with anyio.move_on_after(patience):
-        await ended(app, run_id, caller.listener)
+        await heeding(app, run_id, caller, partial(ended, app, run_id, caller.listener))
     result = _read(app, run_id, kind)
     if result.status != "running":
         app.runs.mark_read(run_id)
