@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from clinvk.errors import ClinvkError
 from fakes.calls import ask
 from fakes.world import World
 
@@ -100,3 +101,44 @@ async def test_the_flag_that_was_named_last_wins_however_often_it_changed(world:
         await ask(app, world, "three", session_id=begun.session_id)
     said = [[word for word in call["argv"] if word.startswith("--effort")][-1] for call in world.calls()]
     assert said == ["--effort=low", "--effort=high", "--effort=high"]
+
+
+@pytest.mark.parametrize("backend", ["codex", "gemini"])
+@pytest.mark.parametrize("how", ["named", "configured"])
+async def test_turns_that_only_the_session_limits_are_told_of_where_they_cannot_be_counted_and_come_back(
+    world: World, backend: str, how: str
+) -> None:
+    async with world.app(**({"unified_flags__max_turns": 3} if how == "configured" else {})) as app:
+        named: dict[str, Any] = {"max_turns": 3} if how == "named" else {}
+        begun = await ask(app, world, "one", backend="claude", sandbox_mode="read-only", **named)
+    async with world.app() as app:
+        handed = await ask(app, world, "two", backend=backend, session_id=begun.session_id)
+        stays = await ask(app, world, "three", session_id=begun.session_id)
+        back = await ask(app, world, "four", backend="claude", session_id=begun.session_id)
+    for result in (handed, stays):
+        assert (result.status, result.backend, result.error) == ("completed", backend, None)
+        (told,) = [warning for warning in result.warnings if "max_turns" in warning]
+        assert told.startswith(f"max_turns=3, which this session keeps, is not enforced: {backend} cannot limit")
+    assert [warning for warning in back.warnings if "max_turns" in warning] == []
+    assert {"--max-turns=3", READ_ONLY} <= set(world.calls("claude")[-1]["argv"])
+
+
+@pytest.mark.parametrize("where", ["call", "configuration"])
+async def test_turns_that_are_limited_now_are_refused_where_they_cannot_be_counted(world: World, where: str) -> None:
+    async with world.app() as app:
+        begun = await ask(app, world, "one", backend="claude", max_turns=3)
+    async with world.app(**({"unified_flags__max_turns": 5} if where == "configuration" else {})) as app:
+        named: dict[str, Any] = {"max_turns": 5} if where == "call" else {}
+        with pytest.raises(ClinvkError) as refused:
+            await ask(app, world, "two", backend="codex", session_id=begun.session_id, **named)
+    failure = refused.value.failure
+    assert (failure.code, failure.details) == ("unsupported_option", {"option": "max_turns", "value": 5})
+    assert ("unified_flags.max_turns" in (failure.hint or "")) == (where == "configuration")
+
+
+async def test_a_sandbox_that_the_session_keeps_is_never_given_up(world: World) -> None:
+    async with world.app(unified_flags__sandbox_mode="read-only") as app:
+        begun = await ask(app, world, "one", backend="claude", max_turns=3)
+    async with world.app() as app:
+        await ask(app, world, "two", backend="codex", session_id=begun.session_id)
+    assert [word for word in world.calls("codex")[-1]["argv"] if "read-only" in word]

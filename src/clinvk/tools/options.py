@@ -2,7 +2,8 @@
 
 A mode or limit that no caller named was the configuration's, and stays so: when it is tightened, sessions begun before
 are held to it as well. It is never loosened for them. What a caller named stays as it was named, but for `default`,
-which bounds nothing.
+which bounds nothing. A conversation goes on as well on a backend that cannot count turns: a limit on them that only its
+session keeps is told of then, and holds again where it can be enforced. Modes are never given up like that.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,6 +32,7 @@ class Options:
     sandbox: SandboxMode
     system_prompt: str | None
     max_turns: int | None
+    unenforced_turns: int | None  # of the session, on a backend that cannot limit them
     allowed_tools: tuple[str, ...]
     extra: tuple[str, ...]
     configured_extra: tuple[str, ...]
@@ -43,7 +45,7 @@ class Options:
             "approval_mode": self.approval,
             "sandbox_mode": self.sandbox,
             "system_prompt": self.system_prompt,
-            "max_turns": self.max_turns,
+            "max_turns": self.max_turns or self.unenforced_turns,
             "extra": list(self.extra),
             "named": list(self.named),
         }
@@ -56,6 +58,9 @@ def resolve(config: Config, backend: Backend, asked: PromptOptions, session: Ses
     same = session is not None and session.backend == backend.NAME
     before: list[str] = kept.get("named") or []
     named = [bound for bound in BOUNDS if bound in before or getattr(asked, bound) is not None]
+
+    turns: int | None = kept.get("max_turns")
+    forgone = turns if turns and not asked.max_turns and "max_turns" not in backend.CAPABILITIES.options else None
 
     def mode(name: str, configured: _Mode, order: tuple[_Mode, ...]) -> _Mode:
         wanted: _Mode | None = getattr(asked, name)
@@ -70,7 +75,8 @@ def resolve(config: Config, backend: Backend, asked: PromptOptions, session: Ses
         approval=mode("approval_mode", own.approval_mode or unified.approval_mode, APPROVAL_ORDER),
         sandbox=mode("sandbox_mode", own.sandbox_mode or unified.sandbox_mode, SANDBOX_ORDER),
         system_prompt=_first(asked.system_prompt, kept.get("system_prompt"), own.system_prompt),
-        max_turns=asked.max_turns or _turns(kept.get("max_turns"), unified.max_turns, named="max_turns" in before),
+        max_turns=asked.max_turns or _turns(None if forgone else turns, unified.max_turns, named="max_turns" in before),
+        unenforced_turns=forgone,
         allowed_tools=own.allowed_tools or (),
         extra=_last_of_each([*((kept.get("extra") or ()) if same else ()), *asked.extra]),
         configured_extra=own.extra_flags,

@@ -23,7 +23,7 @@ from clinvk.tools.app import App, new_id
 from clinvk.tools.budget import Ledger
 from clinvk.tools.caller import Caller
 from clinvk.tools.fields import check_schema
-from clinvk.tools.options import all_extra, resolve
+from clinvk.tools.options import Options, all_extra, resolve
 from clinvk.tools.refused import traced
 
 HANDOVER_CHARS = 200_000  # of the conversation so far, when it moves to another backend
@@ -53,7 +53,7 @@ def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str, *, lo
                 f"{_cannot_ask(backend)}; accepted here: {', '.join(_unasked(backend))}",
             )
     native, told = _native_session(session, backend, lost=lost)
-    warnings += told
+    warnings += [*told, *_forgone(chosen, backend)]
     prompt, images = _with_files(app, options, workdir)
     if session is not None and native is None and session.turn_count:
         prompt = _handed_over(app, session, prompt)
@@ -187,6 +187,15 @@ def _native_session(session: Session | None, backend: Backend, *, lost: bool) ->
     if lost or (session.backend_session_id is None and session.turn_count):
         return None, [f"{backend.NAME} has no conversation of its own for this session; the transcript was handed over"]
     return session.backend_session_id, []
+
+
+def _forgone(chosen: Options, backend: Backend) -> list[str]:
+    if chosen.unenforced_turns is None:
+        return []
+    return [
+        f"max_turns={chosen.unenforced_turns}, which this session keeps, is not enforced: {backend.NAME} cannot limit "
+        "its turns; timeout_secs bounds a run there, and the limit holds again on a backend that can"
+    ]
 
 
 def _usage_before(session: Session | None) -> TokenUsage | None:

@@ -93,7 +93,8 @@ def traced(loaded: Loaded, backend: Backend, asked: PromptOptions, session: Sess
 
 
 def _place(loaded: Loaded, backend: Backend, option: str, session: Session | None) -> str | None:
-    if session is not None and session.options.get(option):
+    # A limit on turns that only the session keeps is never refused (see options).
+    if session is not None and session.options.get(option) and option != "max_turns":
         return f"session {session.id}, which keeps what it began with"
     key = "extra_flags" if option == "extra" else option
     for dotted in (f"backends.{backend.NAME}.{key}", f"unified_flags.{key}"):
