@@ -9,8 +9,6 @@ from clinvk.cli.call import Call
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from clinvk.cli.parser import Commands
-
 NAME = "completion"
 HELP = "print the completion script of a shell"
 SHELLS = ("bash", "zsh", "fish")
@@ -38,8 +36,11 @@ def run(call: Call) -> int:
     return exits.OK
 
 
-def answer(commands: "Commands") -> None:
-    """Answer the shell that started this process to complete a command line; does not return."""
+def answer(completing: "Callable[[list[str]], argparse.ArgumentParser]") -> None:
+    """Answer the shell that started this process to complete a command line; does not return.
+
+    `completing` gives the parser of what follows some words.
+    """
     import os
 
     import argcomplete
@@ -47,7 +48,7 @@ def answer(commands: "Commands") -> None:
 
     line = os.environ.get("COMP_LINE", "")[: int(os.environ.get("COMP_POINT") or 0)]
     _, _, _, words, _ = split_line(line)
-    parser = commands.completing(words[1:])
+    parser = completing(words[1:])
     _equip(parser)
     argcomplete.autocomplete(parser, always_complete_options=False)
 

@@ -37,7 +37,7 @@ def _done(argv: list[str]) -> int:
     call: Call | None = None
     try:
         if "_ARGCOMPLETE" in os.environ:
-            completion.answer(Commands())
+            completion.answer(Commands().completing)
         args = parse(argv)
         call = Call(args, os.environ)
         return VERBS[args.verb].run(call)
