@@ -153,7 +153,23 @@ def test_a_cache_that_is_damaged_or_gone_is_made_anew(home: Path, damage: Callab
     expected = {run_id: RunStore(home).state(run_id) for run_id in IDS}
     damage(home / CACHE)
     assert look(RunStore(home))[1] == expected
-    assert look(RunStore(home)) == (set(IDS), expected)
+    known, states = look(RunStore(home))
+    assert (known, states) == (set() if damage is _damaged_rows else set(IDS), expected)
+
+
+def test_a_brief_tells_what_a_state_would(home: Path) -> None:
+    store = RunStore(home)
+    with browsing(store) as ids:
+        briefs = {run_id: store.brief(run_id) for run_id in ids}
+        RunStore(home).mark_read(IDS[3])
+        for run_id in ids:
+            brief, again = briefs[run_id], store.brief(run_id)
+            assert brief is not None
+            assert again == brief._replace(unread=run_id != IDS[3])
+            state = store.state(run_id)
+            assert (state.record.created_at, state.record.parent_id) == (brief.created_at, brief.parent_id)
+            assert (state.status, state.unread) == (brief.status, run_id != IDS[3])
+            assert store.brief(run_id) is None  # from here on there is a state
 
 
 def test_where_no_cache_can_be_kept_the_folders_are_read(home: Path) -> None:

@@ -4,14 +4,12 @@ Derived from the folders, and believed only while a folder is the one that was r
 file or removes one changes the time of its folder. What is written into a file in place is not seen.
 """
 
-from collections.abc import Collection, Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from clinvk.executor.runs import RunState, RunStore, Stamp
+from clinvk.executor.runs import Brief, RunState, RunStore, Stamp
 
 if TYPE_CHECKING:
     import sqlite3
@@ -41,32 +39,30 @@ def _derived(home: Path) -> "Derived":
     from clinvk.derived import Derived  # sqlite3 only where it is needed
 
     def build(db: "sqlite3.Connection") -> None:
-        db.execute("CREATE TABLE runs (id TEXT PRIMARY KEY, inode INTEGER, mtime INTEGER, ctime INTEGER, state TEXT)")
+        db.execute(
+            """CREATE TABLE runs (
+                id TEXT PRIMARY KEY, inode INTEGER, mtime INTEGER, ctime INTEGER,
+                created_at REAL, parent_id TEXT, status TEXT, unread INTEGER, state TEXT
+            )"""
+        )
 
     return Derived(home / "cache" / "runs.sqlite", SCHEMA_VERSION, build)
 
 
 def _recalled(
     derived: "Derived", stamps: Mapping[str, Stamp], ids: Collection[str]
-) -> tuple[dict[str, RunState], list[str]]:
-    """The states of runs whose folder is as it was, and the ids of runs that there are no more."""
+) -> tuple[dict[str, Brief], list[str]]:
+    """Runs whose folder is as it was, and the ids of runs that there are no more."""
     rows = derived.used(lambda db: db.execute("SELECT * FROM runs").fetchall())
-    found: dict[str, RunState] = {}
-    gone: list[str] = []
-    for run_id, *stamp, state in rows:
-        if run_id not in ids:
-            gone.append(run_id)
-        elif stamps.get(run_id) == tuple(stamp):
-            try:
-                found[run_id] = RunState.model_validate_json(state)
-            except ValidationError:  # damaged: read anew, and replaced
-                continue
-    return found, gone
+    found = {row[0]: Brief(*row[4:]) for row in rows if stamps.get(row[0]) == row[1:4]}
+    return found, [row[0] for row in rows if row[0] not in found and row[0] not in ids]
 
 
-def _note(derived: "Derived", states: Mapping[str, RunState], stamps: Mapping[str, Stamp], gone: Iterable[str]) -> None:
+def _note(
+    derived: "Derived", states: Mapping[str, RunState], stamps: Mapping[str, Stamp], gone: Collection[str]
+) -> None:
     """Keep what was read after its stamp was taken, and forget what is gone."""
-    rows = [(run_id, *stamps[run_id], state.model_dump_json(exclude_defaults=True)) for run_id, state in states.items()]
+    rows = [(run_id, *stamps[run_id], *_brief(state)) for run_id, state in states.items()]
     if not rows and not gone:
         return
     from clinvk.derived import transaction
@@ -74,6 +70,12 @@ def _note(derived: "Derived", states: Mapping[str, RunState], stamps: Mapping[st
     def write(db: "sqlite3.Connection") -> None:
         with transaction(db):
             db.executemany("DELETE FROM runs WHERE id = ?", [(run_id,) for run_id in gone])
-            db.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)", rows)
+            db.executemany(f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * 9)})", rows)
 
     derived.used(write)
+
+
+def _brief(state: RunState) -> Brief:
+    record = state.record
+    data = state.model_dump_json(exclude_defaults=True)
+    return Brief(record.created_at, record.parent_id, state.status, state.unread, data)

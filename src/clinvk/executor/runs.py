@@ -22,7 +22,7 @@ import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -71,6 +71,16 @@ class RunState(BaseModel):
     result: dict[str, Any] | None = None
 
 
+class Brief(NamedTuple):
+    """What tells the place of a finished run in a list, and its state as JSON, from which the rest is had."""
+
+    created_at: float
+    parent_id: str | None
+    status: str
+    unread: bool
+    state: str
+
+
 class RunStore:
     """The runs under one home."""
 
@@ -78,6 +88,7 @@ class RunStore:
         self.folder = home / "runs"
         self._prefix = f"{self.folder}/"  # joining paths of thousands of runs takes longer than looking at them
         self._finished: dict[str, RunState] = {}
+        self._briefs: dict[str, Brief] = {}  # of others that have finished: making a state takes longer than a list
 
     def path(self, run_id: str) -> Path:
         """The folder of a run."""
@@ -142,8 +153,9 @@ class RunStore:
         """The result was fetched; where that cannot be noted it is listed as unread again, no more."""
         with suppress(ClinvkError):
             self.mark(run_id, "read")
-        if run_id in self._finished:
-            self._finished[run_id].unread = False
+        known = self.remembered(run_id)
+        if known is not None:
+            known.unread = False
 
     def _put(self, run_id: str, mark: str) -> None:
         folder = self.path(run_id)
@@ -223,7 +235,7 @@ class RunStore:
         stamps: dict[str, Stamp] = {}
         for entry in self._entries():
             ids.append(entry.name)
-            if entry.name not in self._finished:
+            if entry.name not in self._finished and entry.name not in self._briefs:
                 with suppress(OSError):  # removed just now
                     about = entry.stat(follow_symlinks=False)
                     if about.st_mtime_ns < latest:
@@ -232,11 +244,23 @@ class RunStore:
 
     def remembered(self, run_id: str) -> RunState | None:
         """A finished run that was read before."""
+        brief = self._briefs.get(run_id)
+        if brief is not None:
+            with suppress(ValidationError):  # damaged: to be read
+                self._finished[run_id] = RunState.model_validate_json(brief.state)
+            self._briefs.pop(run_id, None)
         return self._finished.get(run_id)
 
-    def remember(self, states: Mapping[str, RunState]) -> None:
+    def remember(self, briefs: Mapping[str, Brief]) -> None:
         """Take these finished runs as read."""
-        self._finished.update(states)
+        self._briefs.update(briefs)
+
+    def brief(self, run_id: str) -> Brief | None:
+        """What a list needs of a finished run; None where it takes a look at its state."""
+        known = self._briefs.get(run_id)
+        if known is not None and known.unread and self.marked(run_id, "read"):
+            known = self._briefs[run_id] = known._replace(unread=False)
+        return known
 
     def unfinished(self) -> list[str]:
         """The ids of runs that have no result."""
@@ -266,7 +290,7 @@ class RunStore:
 
         Of a run that has ended only what a listing shows: its request and its answer stay on disk.
         """
-        known = self._finished.get(run_id)
+        known = self.remembered(run_id)
         if known is not None:
             if known.unread and self.marked(run_id, "read"):
                 known.unread = False
@@ -316,6 +340,7 @@ class RunStore:
         with writing(self.path(run_id)), suppress(FileNotFoundError):  # another process was first
             self.path(run_id).rename(gone)
         self._finished.pop(run_id, None)
+        self._briefs.pop(run_id, None)
         shutil.rmtree(gone, ignore_errors=True)
 
 

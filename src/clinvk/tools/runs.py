@@ -68,22 +68,23 @@ def _page(app: App, request: RunsRequest) -> RunsResult:
             details={"field": "status", "value": request.status, "accepted": list(STATUSES)},
         )
     warnings: list[str] = []
-    found: list[tuple[int, float, RunState]] = []
+    found: list[_Place] = []
     with browsing(app.runs) as ids:
         for run_id in ids:
             try:
-                state = settled(app, run_id)
+                place = _place(app, run_id, request)
             except ClinvkError as error:
                 if app.runs.path(run_id).exists():  # else another process removed it just now
                     warnings.append(error.failure.message)
                 continue
-            if state.record.parent_id is None and _matches(app, state, request):
-                found.append((_rank(state), -state.record.created_at, state))
-    found.sort(key=lambda entry: entry[:2])  # unread, then running, then the rest; newest first
+            if place is not None:
+                found.append(place)
+    found.sort(key=lambda place: place[:2])  # unread, then running, then the rest; newest first
     limit = request.limit or 20
     after = request.offset + limit
+    shown = (state or _remembered(app, run_id) for *_, run_id, state in found[request.offset : after])
     return RunsResult(
-        runs=[summary(state) for *_, state in found[request.offset : after]],
+        runs=[summary(state) for state in shown if state is not None],
         total=len(found),
         offset=request.offset,
         next_offset=after if after < len(found) else None,
@@ -91,20 +92,42 @@ def _page(app: App, request: RunsRequest) -> RunsResult:
     )
 
 
-def _rank(state: RunState) -> int:
-    if state.status == "running":
-        return 1
-    return 0 if state.unread else 2
+_Place = tuple[int, float, str, RunState | None]  # a run in the list, with its state where that was looked at
+
+
+def _place(app: App, run_id: str, request: RunsRequest) -> _Place | None:
+    """Where a run stands; None where it is not listed. Raises ClinvkError when it is damaged, or was removed."""
+    brief = app.runs.brief(run_id)
+    if brief is not None and request.backend is request.workdir is request.query is None:
+        if brief.parent_id is not None or not _is_in(request.status, brief.status, unread=brief.unread):
+            return None
+        return 0 if brief.unread else 2, -brief.created_at, run_id, None
+    state = settled(app, run_id)
+    if state.record.parent_id is not None or not _matches(app, state, request):
+        return None
+    rank = 1 if state.status == "running" else 0 if state.unread else 2
+    return rank, -state.record.created_at, run_id, state
+
+
+def _remembered(app: App, run_id: str) -> RunState | None:
+    """The state of a run of which only its place was needed; None when it was removed meanwhile."""
+    try:
+        return settled(app, run_id)
+    except ClinvkError:
+        return None
+
+
+def _is_in(wanted: str | None, status: str, *, unread: bool) -> bool:
+    if wanted == "unread":
+        return unread and status != "running"
+    return wanted is None or status == wanted
 
 
 def _matches(app: App, state: RunState, request: RunsRequest) -> bool:
     record = state.record
-    if request.status == "unread":
-        if not state.unread or state.status == "running":
-            return False
-    elif request.status is not None and state.status != request.status:
+    if not _is_in(request.status, state.status, unread=state.unread):
         return False
-    if request.backend is None and request.workdir is None and request.query is None:
+    if request.backend is request.workdir is request.query is None:
         return True
     family = [record] if record.kind == "prompt" else [record, *_children(app, record.id)]
     if request.backend is not None and all(each.backend != request.backend for each in family):
