@@ -61,9 +61,10 @@ async def test_what_nobody_has_read_comes_first_then_what_runs_then_the_rest(wor
     async with world.app() as app:
         read = await ask(app, world, "read")
         async with held(app, world, "unread") as (unread, go):
+            live = app.executor.live[unread.run_id]
             await go.release()
             with anyio.fail_after(PATIENCE_SECS):
-                await app.executor.live[unread.run_id].done.wait()
+                await live.done.wait()
         async with held(app, world, "running") as (running, go):
             found = await look(app, world, "list")
             only_unread = await look(app, world, "list", status="unread")
