@@ -182,7 +182,7 @@ def test_an_id_is_found_by_its_beginning(store: SessionStore) -> None:
     with pytest.raises(ClinvkError) as missing:
         store.resolve("abc9")
     assert missing.value.failure.code == "session_not_found"
-    assert missing.value.failure.hint == "nearest: abc1, abc2, abcd-e"
+    assert missing.value.failure.hint == "nearest: abc1, abc2, abcd-e; sessions(action='list') shows what there is"
 
 
 def test_an_id_that_is_whole_wins_over_those_that_begin_with_it(store: SessionStore) -> None:
