@@ -360,6 +360,30 @@ def test_a_signal_stops_everything_and_keeps_what_there_was(world: World, number
     assert b"Traceback" not in errors
 
 
+def test_a_signal_leaves_the_run_to_another_terminal_that_asked_the_same(world: World) -> None:
+    up, held = world.fifo("up"), world.fifo("held")
+    prompt = steps({"reach": str(up)}, {"wait": str(held)}, {"answer": "shared"})
+    with started(world, prompt) as first, started(world, prompt) as second:
+        run_id = reached(up.path)["run"]
+        handed = world.home / "runs" / run_id / "handed"
+        subprocess.run(["sh", "-c", f"until [ -e {handed} ]; do sleep 0.01; done"], timeout=PATIENCE_SECS, check=True)
+        driver, waiting = (first, second) if is_driven_by(first, world, run_id) else (second, first)
+        driver.send_signal(signal.SIGINT)
+        output, errors = driver.communicate(timeout=PATIENCE_SECS)
+        assert (driver.returncode, output) == (7, b"")
+        assert f"run {run_id} goes on" in errors.decode()
+        subprocess.run(["sh", "-c", f": > {held}"], timeout=PATIENCE_SECS, check=True)
+        output, _ = waiting.communicate(timeout=PATIENCE_SECS)
+    assert (waiting.returncode, output) == (0, b"shared\n")
+    assert len(world.calls()) == 1
+
+
+def is_driven_by(process: subprocess.Popen[bytes], world: World, run_id: str) -> bool:
+    """Whether a process has the lock of a run open."""
+    lock = world.home / "runs" / run_id / "run.lock"
+    return any(path.exists() and path.samefile(lock) for path in Path(f"/proc/{process.pid}/fd").iterdir())
+
+
 def test_a_second_signal_does_not_wait_for_anything(world: World) -> None:
     up = world.fifo("up")
     environ = {**world.environ, "CLINVK_LIMITS__KILL_GRACE_SECS": "30"}

@@ -61,13 +61,16 @@ class _Stop:
         self.app: App | None = None
         self.working = anyio.CancelScope()
         self.asked = False
+        self.shared: list[str] = []  # runs that go on, as another process waits for them too
 
     def runs(self) -> None:
         """Stop the runs that this process waits for, or the wait where there is none."""
-        lives = [] if self.app is None else [run for run in self.app.executor.live.values() if not run.handed]
+        every = [] if self.app is None else list(self.app.executor.live.values())
+        lives = [run for run in every if not run.handed]
         for live in lives:
             live.cancel()
         if not lives:
+            self.shared = [run.record.id for run in every if run.record.parent_id is None]
             self.working.cancel()
 
     async def on_signal(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
@@ -101,7 +104,10 @@ def driven(
 
 
 async def _driven(
-    call: Call, loaded: Loaded, operation: Callable[[App, Caller], Awaitable[Result]], view: View[Result]
+    call: Call,
+    loaded: Loaded,
+    operation: Callable[[App, Caller], Awaitable[Result]],
+    view: View[Result],
 ) -> Result | ClinvkError | None:
     stop = _Stop(view.leave)
     outcome: Result | ClinvkError | None = None
@@ -113,6 +119,10 @@ async def _driven(
         finally:
             view.leave()
             tasks.cancel_scope.cancel()
+    for run_id in stop.shared:
+        call.console.note(
+            f"clinvk: run {run_id} goes on, as another process waits for it; clinvk runs cancel {run_id} stops it"
+        )
     return outcome
 
 
