@@ -68,4 +68,4 @@ def test_nor_does_any_other_that_works_here(words: tuple[str, ...]) -> None:
 
 
 def test_listing_sessions_starts_no_event_loop_and_draws_no_table_for_a_program() -> None:
-    assert imported("sessions", "list").isdisjoint({"asyncio", "rich", "argcomplete"})
+    assert imported("sessions", "list").isdisjoint({"asyncio", "rich", "argcomplete", "clinvk.tools.prompt"})

@@ -88,17 +88,21 @@ def run(call: Call) -> int:
 
 
 def _read(call: Call, loaded: "Loaded", app: "App") -> int:
-    from clinvk.cli.asking import folder
     from clinvk.request import SessionsRequest
     from clinvk.tools import sessions as operations
     from clinvk.tools.faults import validated
 
     args = vars(call.args)
+    workdir = args.get("workdir")
+    if workdir:
+        from clinvk.cli.asking import folder  # and with it all that a prompt needs
+
+        workdir = folder(workdir)
     asked: dict[str, Any] = {
         "action": args["action"],
         "session_id": args.get("id"),
         "query": " ".join(args["query"]) if "query" in args else None,
-        "workdir": folder(args["workdir"]) if args.get("workdir") else None,
+        "workdir": workdir or None,
         **{name: args.get(name) for name in ("backend", "tag", "status", "limit", "offset")},
     }
     given = {name: value for name, value in asked.items() if value is not None}
