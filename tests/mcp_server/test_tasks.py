@@ -317,7 +317,8 @@ async def test_an_answer_that_comes_too_late_is_an_error(world: World, monkeypat
             with pytest.raises(QuestionPending) as asked:
                 await prompts.prompt(app, request, caller)
             question = asked.value.question
-            await app.executor.live[question.run_id].done.wait()
+            if question.run_id in app.executor.live:
+                await app.executor.live[question.run_id].done.wait()
             with pytest.raises(ClinvkError, match="not open any more"):
                 await RunTasks(app).answer(question.run_id, {approvals.key(question): YES})
     assert list(world.workdir.iterdir()) == []

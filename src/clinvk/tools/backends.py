@@ -15,7 +15,7 @@ from clinvk.tools.app import App
 from clinvk.tools.brief import said
 from clinvk.tools.prepare import child_environment
 
-VERSION_SECS = 10.0  # gemini needs 3 s on an idle machine, 7 s were seen on a busy one
+VERSION_SECS = 20.0  # gemini needs 3 s on an idle machine, 7 s were seen on a busy one
 
 
 async def backends(app: App) -> BackendsResult:
