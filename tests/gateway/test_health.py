@@ -4,6 +4,7 @@ import pytest
 
 from clinvk.sessions.model import Session
 from clinvk.tools.app import at_rest
+from clinvk.web import keys
 from fakes.world import World
 from gateway_fakes.server import gateway
 
@@ -44,3 +45,17 @@ async def test_sessions_that_cannot_be_read_are_unhealthy(world: World) -> None:
     report = answer.json()
     assert (answer.status_code, report["status"]) == (503, "unhealthy")
     assert report["reason"] == "the session store cannot be read and written: internal"
+
+
+async def test_keys_that_cannot_be_read_are_unhealthy_until_they_can(world: World) -> None:
+    keys.create(world.home, "alice")
+    file = world.home / keys.FILE
+    kept = file.read_bytes()
+    async with gateway(world) as server:
+        file.write_text("{", encoding="utf-8")
+        broken = await server.client.get("/health")
+        file.write_bytes(kept)
+        repaired = await server.client.get("/health")
+    assert (broken.status_code, broken.json()["status"]) == (503, "unhealthy")
+    assert broken.json()["reason"] == "the API keys cannot be read, so that nobody is let in"
+    assert (repaired.status_code, repaired.json()["status"]) == (200, "ok")

@@ -9,6 +9,7 @@ from clinvk.gateway.app import routes
 from clinvk.gateway.calls import OPERATIONS
 from clinvk.gateway.drain import Drain
 from clinvk.gateway.service import Service
+from clinvk.web.keys import Keyring
 from fakes.world import World
 from gateway_fakes.server import gateway
 
@@ -22,7 +23,7 @@ async def test_every_route_is_described_and_nothing_else(world: World) -> None:
         service = Service(app, world.workdir, Drain(app))
         served = {
             (route.path, method.lower())
-            for route in routes(service)
+            for route in routes(service, Keyring(world.home, {}))
             if isinstance(route, Route) and route.path not in UNDESCRIBED
             for method in (route.methods or set()) - {"HEAD"}
         }

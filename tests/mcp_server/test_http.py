@@ -5,6 +5,7 @@ import anyio
 import httpx2
 import pytest
 
+from clinvk.web import keys
 from fakes import agent
 from fakes.world import World
 from mcp_fakes.http_server import ACCEPT, FAKE_SERVER, REAL_SERVER, call, messages, opened, serving
@@ -202,6 +203,17 @@ async def test_health_tells_of_backends_and_sessions() -> None:
         "backends": [{"name": name, "available": False} for name in ("claude", "codex", "gemini")],
         "session_store": {"status": "ok", "sessions": 0},
     }
+
+
+async def test_keys_that_become_unreadable_are_told_by_health(world: World) -> None:
+    keys.create(world.home, "alice")
+    command = (*REAL_SERVER, "mcp.expose_health=true")
+    with anyio.fail_after(DEADLINE):
+        async with serving(command, env=environment(**world.environ)) as server, httpx2.AsyncClient() as client:
+            (world.home / keys.FILE).write_text("{", encoding="utf-8")
+            answer = await client.get(server.base + "/health")
+    reason = "the API keys cannot be read, so that nobody is let in"
+    assert (answer.status_code, answer.json()["reason"]) == (503, reason)
 
 
 async def test_health_is_served_only_when_asked_for() -> None:

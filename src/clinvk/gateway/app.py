@@ -74,7 +74,7 @@ def build(
         extra.append(Route(PATH, metrics.endpoint(), methods=["GET"], name="metrics"))
     audit = Audit(app.home, prompts=config.audit_prompts)
     app.executor.watchers += [RunSpans(), audit]
-    every = [*routes(service), *extra]
+    every = [*routes(service, keyring), *extra]
     inner = Starlette(
         routes=every,
         exception_handlers={
@@ -107,7 +107,7 @@ def build(
     return telemetry.Telemetry(guarded, templates, [telemetry.log, audited, *watchers])
 
 
-def routes(service: Service) -> list[BaseRoute]:
+def routes(service: Service, keyring: Keyring) -> list[BaseRoute]:
     """Every route of the gateway itself."""
 
     def at(path: str, name: str, handler: reading.Handler, method: str = "GET") -> Route:
@@ -129,7 +129,7 @@ def routes(service: Service) -> list[BaseRoute]:
         Route(f"{openai.PATH}/models", openai.models(service), methods=["GET"], name="openai_models"),
         Route(f"{openai.PATH}/models/{{model:path}}", openai.models(service), methods=["GET"], name="openai_model"),
         Route(f"{anthropic.PATH}/messages", anthropic.endpoint(service), methods=["POST"], name="anthropic_messages"),
-        Route(health.PATH, health.endpoint(service.app), methods=["GET"], name="health"),
+        Route(health.PATH, health.endpoint(service.app, keyring), methods=["GET"], name="health"),
         Route(openapi.PATH, openapi.endpoint(), methods=["GET"], name="openapi"),
         *(Route(path, docs.endpoint(path), methods=["GET"], name=f"docs {path}") for path in docs.FILES),
     ]

@@ -102,7 +102,7 @@ async def run(loaded: Loaded, environ: Mapping[str, str]) -> None:
         raise listener.problem(loaded, "mcp.http_path", message)
     with listener.bound(loaded, "mcp") as listening:
         async with server_of(loaded, environ) as (server, operations):
-            health = health_of.endpoint(operations.app) if settings.expose_health else None
+            health = health_of.endpoint(operations.app, keyring) if settings.expose_health else None
             await serve(server, loaded, listening, keyring, health)
 
 

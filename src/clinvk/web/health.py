@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio.to_thread
@@ -12,28 +13,32 @@ from clinvk import __version__
 from clinvk.backends import registry
 from clinvk.errors import ClinvkError
 from clinvk.tools.app import App
+from clinvk.web.keys import Keyring
 
 PATH = "/health"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def endpoint(app: App) -> Endpoint:
+def endpoint(app: App, keyring: Keyring) -> Endpoint:
     """The route's handler; uptime counts from now."""
     began = time.monotonic()
 
     async def health(_request: Request) -> Response:
-        report = await anyio.to_thread.run_sync(_report, app)
+        has_keys = keyring.is_readable()  # not in the thread: the guard reads the same keys again here
+        report = await anyio.to_thread.run_sync(partial(_report, app, has_keys=has_keys))
         report["uptime_ms"] = round((time.monotonic() - began) * 1000)
         return JSONResponse(report, 503 if report["status"] == "unhealthy" else 200)
 
     return health
 
 
-def _report(app: App) -> dict[str, Any]:
+def _report(app: App, *, has_keys: bool) -> dict[str, Any]:
     store = _session_store(app)
     available = app.available()
     status, reason = _status(app, store, available)
+    if not has_keys:
+        status, reason = "unhealthy", "the API keys cannot be read, so that nobody is let in"
     return {
         "status": status,
         "reason": reason,

@@ -110,17 +110,28 @@ class Keyring:
             return True
         return self._required
 
+    def is_readable(self) -> bool:
+        """Whether callers can be told from strangers; if not, nobody is let in."""
+        try:
+            self._refresh()
+        except ClinvkError:
+            return False
+        return True
+
     def owner(self, key: str) -> str | None:
         """Whose key it is. Every key is compared, so that the time taken tells nothing.
 
         Raises ClinvkError(policy_denied) when the keys file can no longer be read.
         """
-        stamp = _stamp(self._home / FILE)
-        if stamp != self._stamp:
-            self._kept, self._stamp = _kept(self._home), stamp
+        self._refresh()
         digest = _digest(key)
         owners = [name for known, name in (*self._given, *self._kept) if hmac.compare_digest(known, digest)]
         return owners[0] if owners else None
+
+    def _refresh(self) -> None:
+        stamp = _stamp(self._home / FILE)
+        if stamp != self._stamp:
+            self._kept, self._stamp = _kept(self._home), stamp
 
 
 def _of_variable(environ: Mapping[str, str]) -> list[str]:
