@@ -157,6 +157,25 @@ async def test_children_are_spans_below_their_parent_and_failures_are_errors(
     assert (failed.status.is_ok, (failed.attributes or {})["error.type"]) == (False, "timeout")
 
 
+async def test_what_a_guard_refuses_is_counted_under_its_route(world: World, spans: InMemorySpanExporter) -> None:
+    async with gateway(
+        world, environ={"CLINVK_API_KEYS": "k"}, server__metrics_enabled=True, server__max_request_body_bytes=1000
+    ) as server:
+        server.client.headers["Authorization"] = "Bearer k"
+        await server.post("/api/v1/prompt", PROMPT, **{"X-Api-Key": "wrong"})
+        await server.client.get("/api/v1/runs/1234", headers={"X-Api-Key": "wrong"})
+        await server.client.get("/nowhere", headers={"X-Api-Key": "wrong"})
+        await server.client.put("/api/v1/prompt", headers={"X-Api-Key": "wrong"})
+        await server.post("/api/v1/prompt", {**PROMPT, "prompt": "x" * 1000})
+        got = await numbers(server)
+    assert got["clinvk_http_requests_total", "POST", "/api/v1/prompt", "401"] == 1
+    assert got["clinvk_http_requests_total", "GET", "/api/v1/runs/{id}", "401"] == 1
+    assert got["clinvk_http_requests_total", "GET", "none", "401"] == 1
+    assert got["clinvk_http_requests_total", "PUT", "none", "401"] == 1
+    assert got["clinvk_http_requests_total", "POST", "/api/v1/prompt", "413"] == 1
+    assert len(named(spans, "POST /api/v1/prompt")) == 2
+
+
 async def test_connections_of_which_no_request_comes_are_counted_logged_and_audited(
     world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

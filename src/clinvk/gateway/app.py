@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import ASGIApp, Scope
 
 from clinvk.config.settings import ServerConfig
 from clinvk.errors import ClinvkError, Failure
@@ -28,7 +28,7 @@ from clinvk.gateway.drain import Drain
 from clinvk.gateway.metrics import PATH, Metrics
 from clinvk.gateway.ratelimit import Buckets, RateLimit
 from clinvk.gateway.service import Service, trail_of
-from clinvk.gateway.tracing import RunSpans, Traced
+from clinvk.gateway.tracing import RunSpans, TemplateOf, Traced
 from clinvk.tools.app import App
 from clinvk.web import health
 from clinvk.web.guard import OWNER, HostGuard, KeyGuard
@@ -102,9 +102,24 @@ def build(
                 route=f"{seen.method} {seen.route}",
             )
 
-    templates: dict[object, str] = {route.endpoint: route.path for route in every if isinstance(route, Route)}
-    guarded = Traced(_guarded(inner, config, keyring, addresses, drain), templates)
-    return telemetry.Telemetry(guarded, templates, [telemetry.log, audited, *watchers])
+    template_of = _templates([route for route in every if isinstance(route, Route)])
+    guarded = Traced(_guarded(inner, config, keyring, addresses, drain), template_of)
+    return telemetry.Telemetry(guarded, template_of, [telemetry.log, audited, *watchers])
+
+
+def _templates(known: Sequence[Route]) -> TemplateOf:
+    """What tells the route of a request, such as /api/v1/runs/{id}: there are few of them, unlike paths."""
+    by_endpoint: dict[object, str] = {route.endpoint: route.path for route in known}
+
+    def template_of(scope: Scope) -> str | None:
+        if "endpoint" in scope:
+            return by_endpoint.get(scope["endpoint"])
+        if "path" not in scope:
+            return None
+        # A guard has answered, so that no router has seen it.
+        return next((route.path for route in known if route.matches(scope)[0] is Match.FULL), None)
+
+    return template_of
 
 
 def routes(service: Service, keyring: Keyring) -> list[BaseRoute]:

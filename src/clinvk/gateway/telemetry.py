@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from clinvk.errors import Failure
 from clinvk.gateway import answers
 from clinvk.gateway.service import ANONYMOUS, Trail, trail_of
+from clinvk.gateway.tracing import TemplateOf
 from clinvk.web.connection import Refusal
 from clinvk.web.guard import OWNER
 from clinvk.web.headers import SECURITY_HEADERS
@@ -48,14 +49,11 @@ Watcher = Callable[[Seen], None]
 
 
 class Telemetry:
-    """ASGI; `watchers` are told of every request once it is over.
+    """ASGI; `watchers` are told of every request once it is over."""
 
-    `templates` are the paths of the routes by their endpoint, such as /api/v1/runs/{id}: bounded, unlike paths.
-    """
-
-    def __init__(self, app: ASGIApp, templates: Mapping[object, str], watchers: Sequence[Watcher]) -> None:
+    def __init__(self, app: ASGIApp, template_of: TemplateOf, watchers: Sequence[Watcher]) -> None:
         self._app = app
-        self._templates = templates
+        self._template_of = template_of
         self._watchers = watchers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,7 +97,7 @@ class Telemetry:
         seen = Seen(
             request_id=request_id,
             method=scope["method"],
-            route=self._templates.get(scope.get("endpoint"), NO_ROUTE),
+            route=self._template_of(scope) or NO_ROUTE,
             status=status,
             seconds=seconds,
             who=scope.get(OWNER) or ANONYMOUS,

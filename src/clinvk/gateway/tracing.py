@@ -5,7 +5,7 @@ Prompts and answers are in no span.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from opentelemetry import context, propagate, trace
@@ -19,6 +19,7 @@ from clinvk.response import PromptResult
 
 FLUSH_SECS = 3.0  # the process was told to stop, and whoever told it may not wait much longer
 PROVIDERS = {"claude": "anthropic", "codex": "openai", "gemini": "gcp.gemini"}
+TemplateOf = Callable[[Scope], str | None]
 
 _tracer = trace.get_tracer("clinvk", __version__)
 
@@ -36,9 +37,9 @@ def flush() -> None:
 class Traced:
     """ASGI: a server span around every request, a child of the caller's span where it names one."""
 
-    def __init__(self, app: ASGIApp, templates: Mapping[object, str]) -> None:
+    def __init__(self, app: ASGIApp, template_of: TemplateOf) -> None:
         self._app = app
-        self._templates = templates
+        self._template_of = template_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -58,7 +59,7 @@ class Traced:
 
     def _describe(self, span: Span, scope: Scope, status: int) -> None:
         span.set_attribute("http.response.status_code", status)
-        route = self._templates.get(scope.get("endpoint"))
+        route = self._template_of(scope)
         if route is not None:
             span.update_name(f"{scope['method']} {route}")
             span.set_attribute("http.route", route)
