@@ -307,6 +307,35 @@ async def test_what_contradicts_itself_is_refused_and_both_sides_are_named(
     assert world.calls() == []
 
 
+NO_SCHEMA = {"type": "nothing"}
+
+
+async def test_faults_of_a_prompt_are_told_by_the_names_that_the_caller_wrote(world: World) -> None:
+    chat, messages = "/openai/v1/chat/completions", "/anthropic/v1/messages"
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": NO_SCHEMA}}
+    config = {"format": {"type": "json_schema", "schema": NO_SCHEMA}}
+    asked = {"model": "claude", "messages": user("hi")}
+    async with gateway(world) as server:
+        schema = await server.post(chat, {**asked, "response_format": form})
+        turns = await server.post(chat, {**asked, "model": "codex", "clinvk": {"max_turns": 3}})
+        anthropic = await server.post(messages, {**asked, "output_config": config})
+    name = "response_format.json_schema.schema"
+    assert (schema.status_code, schema.json()["error"]["param"]) == (400, name)
+    assert schema.json()["error"]["message"].startswith(f"{name} is no valid JSON Schema: type: 'nothing'")
+    assert (turns.status_code, turns.json()["error"]["param"]) == (400, "clinvk.max_turns")
+    assert anthropic.status_code == 400
+    assert anthropic.json()["error"]["message"].startswith("output_config.format.schema is no valid JSON Schema")
+
+
+async def test_an_answer_that_is_not_of_the_wanted_shape_is_told_by_the_callers_name(world: World) -> None:
+    asked = {"model": "offline", "messages": user("offline:json=[1]"), "response_format": {"type": "json_object"}}
+    async with gateway(world) as server:
+        answer = await server.post("/openai/v1/chat/completions", asked)
+    assert answer.status_code == 502
+    assert "fits response_format: " in answer.json()["error"]["message"]
+    assert "output_schema" not in answer.text
+
+
 async def test_header_and_body_may_say_the_same(world: World) -> None:
     where = str(world.workdir)
     body = {"model": "claude", "messages": user("hi"), "clinvk": {"workdir": where}}

@@ -143,6 +143,7 @@ def understood(body: MessagesRequest) -> Chat:
         messages=said,
         system="\n\n".join([_texts(body.system or "", "system"), *system]).strip() or None,
         schema=form.schema_ if form else None,
+        schema_name="output_config.format.schema",
         metadata=body.metadata or {},
         options=body.clinvk or ChatOptions(),
         ignored=ignored,

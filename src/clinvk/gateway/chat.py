@@ -10,7 +10,7 @@ import secrets
 import shutil
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -20,7 +20,7 @@ from starlette.requests import Request
 
 from clinvk.backends import registry
 from clinvk.backends.values import IMAGE_TYPES
-from clinvk.errors import ClinvkError
+from clinvk.errors import ClinvkError, Failure
 from clinvk.events import Event
 from clinvk.executor.live import Listener
 from clinvk.files import private_folder, writing
@@ -33,6 +33,7 @@ from clinvk.tools.faults import validated
 
 SESSION_HEADER, WORKDIR_HEADER = "X-Clinvk-Session", "X-Clinvk-Workdir"
 IGNORED_HEADER, WARNING_HEADER = "X-Clinvk-Ignored", "X-Clinvk-Warning"
+SCHEMA = "output_schema"  # what a prompt calls the shape of its answer
 DEFAULT = "default"  # the model's name for: whatever backend clinvk takes when none is named
 UPLOADS = "uploads"
 LONGEST_SECS = 86_400.0
@@ -78,6 +79,7 @@ class Chat:
     messages: Sequence[Message]
     system: str | None
     schema: dict[str, Any] | None = None
+    schema_name: str = SCHEMA  # where the caller wrote it
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     options: ChatOptions = field(default_factory=ChatOptions)
     ignored: Sequence[str] = ()
@@ -221,6 +223,9 @@ async def answered(service: Service, request: Request, chat: Chat, listener: Lis
         try:
             with anyio.fail_after(service.wait_secs):
                 result = await prompt.prompt(service.app, options, caller)
+        except ClinvkError as error:
+            error.failure = _as_written(error.failure, chat)
+            raise
         except TimeoutError:
             raise ClinvkError(
                 "timeout",
@@ -228,10 +233,23 @@ async def answered(service: Service, request: Request, chat: Chat, listener: Lis
                 hint="server.request_timeout_secs sets the limit; what the backend said so far is kept with its run",
             ) from None
     assert isinstance(result, PromptResult)
+    result.error = result.error and _as_written(result.error, chat)
     if result.output_truncated and result.structured_output is None:
         result.output = await anyio.to_thread.run_sync(lambda: "".join(output.text_of(service.app, result.run_id)))
         result.output_truncated = False
     return result
+
+
+def _as_written(failure: Failure, chat: Chat) -> Failure:
+    """The same with the names that the caller wrote, where those of a prompt's fields are others."""
+    names = {SCHEMA: chat.schema_name} | {name: f"clinvk.{name}" for name in chat.options.model_fields_set}
+    wrong = failure.details.get("field") or failure.details.get("option")
+    return replace(
+        failure,
+        message=failure.message.replace(SCHEMA, chat.schema_name),
+        hint=failure.hint and failure.hint.replace(SCHEMA, chat.schema_name),
+        details={**failure.details, "field": names[wrong]} if wrong in names else failure.details,
+    )
 
 
 def _header(request: Request, name: str) -> str | None:

@@ -160,14 +160,15 @@ def understood(body: ChatCompletionRequest) -> Chat:
     system = [_text(message, n) for n, message in enumerate(body.messages) if message.role in ("system", "developer")]
     if body.response_format is not None and body.response_format.type != "json_schema":
         ignored += ["response_format.json_schema"] if body.response_format.json_schema else []
-    metadata = dict(body.metadata or {})
+    schema, metadata = _schema(body.response_format), dict(body.metadata or {})
     if body.user is not None and metadata.setdefault("user", body.user) != body.user:
         raise bad("user", f"is {body.user!r}, but metadata.user is {metadata['user']!r}; leave one of them out")
     return Chat(
         model=body.model,
         messages=[_message(m, n) for n, m in enumerate(body.messages) if m.role not in ("system", "developer")],
         system="\n\n".join(system) or None,
-        schema=_schema(body.response_format),
+        schema=schema,
+        schema_name="response_format" if schema is OBJECT_SCHEMA else "response_format.json_schema.schema",
         metadata=metadata,
         options=body.clinvk or ChatOptions(),
         ignored=ignored,
