@@ -45,6 +45,20 @@ def test_every_error_code_has_a_status() -> None:
     assert set(answers.STATUS) == set(ERROR_CODES)
 
 
+async def test_only_a_run_that_has_not_got_anywhere_may_be_repeated_by_itself(world: World) -> None:
+    busy = {"fail": "Selected model is at capacity. Please try a different model."}
+    told: list[tuple[int, str]] = []
+    async with gateway(world) as server:
+        for steps in ([busy], [{"answer": "the file is changed"}, busy]):
+            asked = agent.prompt(*steps)
+            plain = await server.post("/api/v1/prompt", {"prompt": asked, "backend": "codex"})
+            chat = {"model": "codex", "messages": [{"role": "user", "content": asked}]}
+            openai = await server.post("/openai/v1/chat/completions", chat)
+            anthropic = await server.post("/anthropic/v1/messages", chat)
+            told += [(got.status_code, got.headers["x-should-retry"]) for got in (plain, openai, anthropic)]
+    assert told == [(429, "true"), (429, "true"), (529, "true"), (429, "false"), (429, "false"), (529, "false")]
+
+
 async def test_partial_output_is_in_the_body_of_a_failure(world: World) -> None:
     asked = agent.prompt({"say": "half an ans"}, {"fail": "boom"})
     async with gateway(world) as server:

@@ -9,8 +9,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
 from clinvk.errors import ErrorCode, Failure
-from clinvk.gateway.calls import Planned, Result
-from clinvk.gateway.service import trail_of
+from clinvk.gateway.calls import Planned, Result, RunResult
+from clinvk.gateway.service import parts, trail_of
 from clinvk.response import PromptResult
 
 # What the SDKs may repeat of their own accord. A run that timed out may succeed the next time, but has cost its time
@@ -82,7 +82,7 @@ def of_result(result: Result, headers: Mapping[str, str] | None = None) -> Respo
             extra |= {"Location": location(result.run_id), "Preference-Applied": "respond-async"}
         elif isinstance(result, PromptResult) and result.error is not None:
             status = STATUS[result.error.code]
-            extra |= retry_headers(status, result.error)
+            extra |= retry_headers(status, result.error, result)
     return Response(result.model_dump_json(), status, media_type="application/json", headers=extra)
 
 
@@ -91,8 +91,10 @@ def location(run_id: str) -> str:
     return f"/api/v1/runs/{run_id}"
 
 
-def of_failure(scope: Scope, failure: Failure, status: int | None = None) -> Response:
-    """A failure in the shape of the API that the request's path belongs to."""
+def of_failure(
+    scope: Scope, failure: Failure, status: int | None = None, *, result: PromptResult | None = None
+) -> Response:
+    """A failure, that of `result` if given, in the shape of the API that the request's path belongs to."""
     trail = trail_of(scope)
     if not trail.error_code:  # the guards know no trail; a run that failed has left its own words there
         trail.failed(failure)
@@ -107,7 +109,7 @@ def of_failure(scope: Scope, failure: Failure, status: int | None = None) -> Res
         status = anthropic_status(status, failure)
         body = anthropic_error(status, failure, scope.get("clinvk.request_id", ""))
     headers = {"X-Clinvk-Run": trail.run_id} if trail.run_id else {}
-    return JSONResponse(body, status, headers=headers | retry_headers(status, failure))
+    return JSONResponse(body, status, headers=headers | retry_headers(status, failure, result))
 
 
 def in_words_of_http(failure: Failure) -> Failure:
@@ -123,14 +125,24 @@ def refused(scope: Scope, status: int, failure: Failure) -> Response:
     return of_failure(scope, failure, status)
 
 
-def retry_headers(status: int, failure: Failure) -> dict[str, str]:
+def retry_headers(status: int, failure: Failure, result: RunResult | None = None) -> dict[str, str]:
     """Whether and when to try again. The SDKs would repeat 409, 429 and 5xx, whatever they cost, if not told."""
-    headers = {"X-Should-Retry": "true" if failure.retryable and failure.code in UNSPENT else "false"}
+    may_repeat = failure.retryable and failure.code in UNSPENT and not (result and _has_cost(result))
+    headers = {"X-Should-Retry": "true" if may_repeat else "false"}
     if status in (429, 529) or (status == 503 and failure.retryable):
         headers["Retry-After"] = str(max(1, math.ceil(failure.retry_after_secs or RETRY_SECS)))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return headers
+
+
+def _has_cost(result: RunResult) -> bool:
+    """Whether an agent has got somewhere before it failed: it may also have changed files.
+
+    Output tells where nobody knows of tokens; elsewhere it may be the CLI's own words about the failure.
+    """
+    known = [(part.token_usage.output_tokens, part.output) for part in parts(result)]
+    return any(bool(output) if tokens is None else tokens > 0 for tokens, output in known)
 
 
 def openai_status(status: int) -> int:

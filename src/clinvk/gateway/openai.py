@@ -304,7 +304,7 @@ def completed(scope: Scope, asked: Chat, result: PromptResult) -> ASGIApp:
 
 def failed(scope: Scope, asked: Chat, result: PromptResult, error: Failure) -> ASGIApp:
     """A failure in the API's own shape, with what there is of the answer."""
-    answer = answers.of_failure(scope, error)
+    answer = answers.of_failure(scope, error, result=result)
     answer.headers.update(headers_of(asked, result))
     if result.output:
         answer.headers["X-Clinvk-Partial"] = "true"

@@ -148,7 +148,7 @@ def _answer(service: Service, result: Result, patience: float) -> Response:
     status = answers.STATUS[failure.code]
     headers = {"Location": answers.location(result.run_id), "X-Clinvk-Run": result.run_id}
     body = result.model_dump(mode="json") | {"error": asdict(failure)}
-    return JSONResponse(body, status, headers=headers | answers.retry_headers(status, failure))
+    return JSONResponse(body, status, headers=headers | answers.retry_headers(status, failure, result))
 
 
 def _why_unfinished(service: Service, result: Result, patience: float) -> Failure | None:
