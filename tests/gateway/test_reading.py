@@ -205,10 +205,11 @@ async def test_a_made_up_event_id_is_refused(world: World, last: str) -> None:
     assert status == 422
 
 
-async def test_an_unknown_parameter_of_events_is_refused(world: World) -> None:
+@pytest.mark.parametrize("headers", [{}, {"Last-Event-ID": "1"}])
+async def test_an_unknown_parameter_of_events_is_refused(world: World, headers: dict[str, str]) -> None:
     async with gateway(world) as server:
         run_id = (await prompted(server, "hi"))["run_id"]
-        answer = await server.client.get(f"/api/v1/runs/{run_id}/events?last_event=2")
+        answer = await server.client.get(f"/api/v1/runs/{run_id}/events?last_event=2", headers=headers)
     assert answer.status_code == 422
     assert "there is no parameter last_event; did you mean last_event_id?" in answer.json()["error"]["message"]
 

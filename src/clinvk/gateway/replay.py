@@ -51,8 +51,8 @@ class Replay:
         self._request = request
         self._run_id = run_id
         self._single = service.app.runs.record(run_id).kind == "prompt"
-        given = request.headers.get("last-event-id") or query_of(request, EventsQuery).last_event_id
-        self._numbers, self.complete = _cursor(given)
+        asked = query_of(request, EventsQuery)
+        self._numbers, self.complete = _cursor(request.headers.get("last-event-id") or asked.last_event_id)
         self._logs: list[EventLog] = []
         self._backends: dict[str, str] = {}
         self._quiet_since = anyio.current_time()
