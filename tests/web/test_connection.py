@@ -105,6 +105,19 @@ async def test_a_second_head_that_never_ends_is_given_up_too(
         assert b"did not arrive" in await rest(stream)
 
 
+@pytest.mark.parametrize("parser", PARSERS)
+@pytest.mark.parametrize("body", [b"later", b"late"], ids=["whole", "cut off"])
+async def test_a_body_that_comes_after_its_answer_gets_none_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, parser: listener.Parser, body: bytes
+) -> None:
+    monkeypatch.setattr(connection, "HEAD_SECS", 0.1)
+    async with connected(parser) as stream:
+        await stream.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n")
+        await greeted(stream)
+        await stream.send(body)
+        assert await rest(stream) == b""
+
+
 @pytest.mark.parametrize("more", [b"X: " + b"a" * 4_000_000, b"X: y\r\n" * 500_000], ids=["one header", "many"])
 async def test_a_head_without_end_is_refused_by_its_size(more: bytes) -> None:
     async with connected("httptools") as stream:

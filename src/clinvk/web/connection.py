@@ -6,6 +6,7 @@ in the shape of every other error. No application hears of that, so that whoever
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
@@ -65,7 +66,7 @@ class _Patience:
         return asyncio.get_running_loop().time() - self._began
 
 
-class _Guarded(asyncio.Protocol):
+class _Guarded(asyncio.Protocol, ABC):
     """What is done alike before either of uvicorn's protocols."""
 
     transport: asyncio.Transport
@@ -75,7 +76,6 @@ class _Guarded(asyncio.Protocol):
     def __init__(self, *args: Any, on_refusal: OnRefusal = unheard, **more: Any) -> None:
         super().__init__(*args, **more)
         self._on_refusal = on_refusal
-        self._is_begun = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -87,7 +87,6 @@ class _Guarded(asyncio.Protocol):
         self._patience.end()
 
     def data_received(self, data: bytes) -> None:
-        self._is_begun = True
         before = self.cycle
         super().data_received(data)
         if self.cycle is not before:
@@ -116,8 +115,13 @@ class _Guarded(asyncio.Protocol):
         self.transport.write(f"{head}\r\n".encode("ascii") + body)
         self.transport.close()
 
+    @abstractmethod
+    def is_in_head(self) -> bool:
+        """Whether the beginning of a head has come, and nothing but that."""
+
     def _give_up(self) -> None:
-        if self._is_begun and not self.transport.is_closing():
+        # A body that comes only after its answer, as refusals need no body, began this as well: it has its answer.
+        if self.is_in_head() and not self.transport.is_closing():
             self.refuse(408, f"the head of the request did not arrive within {HEAD_SECS:g} s")
         else:
             self.transport.close()
@@ -136,6 +140,9 @@ class FastProtocol(_Guarded, HttpToolsProtocol):
         if self._in_head and self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
             self.refuse(431, f"the head of the request is too large; at most {HEAD_BYTES:,} bytes are taken")
 
+    def is_in_head(self) -> bool:
+        return self._in_head and self._head_bytes > 0
+
     def on_headers_complete(self) -> None:
         self._in_head, self._head_bytes = False, 0
         super().on_headers_complete()
@@ -147,3 +154,6 @@ class FastProtocol(_Guarded, HttpToolsProtocol):
 
 class StrictProtocol(_Guarded, H11Protocol):
     """By h11."""
+
+    def is_in_head(self) -> bool:
+        return bool(self.conn.trailing_data[0])
