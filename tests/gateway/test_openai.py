@@ -269,7 +269,7 @@ async def test_the_sdk_does_not_repeat_what_would_fail_or_cost_again(world: Worl
     [
         (5, "messages[0].content", "is 5; it must be a valid string or a valid list"),
         ({"str": 1}, "messages[0].content", "is {'str': 1}; it must be a valid string or a valid list"),
-        ([5], "messages[0].content[0]", "is 5; it must be a valid dictionary"),
+        ([5], "messages[0].content[0]", "is 5; it must be an object"),
         ([{"text": "a"}], "messages[0].content[0].type", "is required"),
         ([{"type": "text", "text": 5}], "messages[0].content[0].text", "is 5; it must be a valid string"),
     ],

@@ -29,7 +29,8 @@ def told(model: type[PromptRequest | ParallelRequest | RunsRequest | NoArguments
         ),
         ({"prompt": "x", "timeout_secs": 0}, "timeout_secs is 0; it must be greater than 0"),
         ({"prompt": "x", "tags": "a"}, "tags is 'a'; it must be a valid list"),
-        ({"prompt": "x", "metadata": "{broken"}, "metadata is '{broken'; it must be a valid dictionary"),
+        ({"prompt": "x", "tags": [None]}, "tags[0] is null; it must be a valid string"),
+        ({"prompt": "x", "metadata": "{broken"}, "metadata is '{broken'; it must be an object"),
         ({"prompt": "a\0b"}, "prompt must not contain NUL characters"),
         ({"prompt": "x", "session_id": ""}, "session_id must not be empty"),
         (

@@ -112,7 +112,8 @@ def _wanted(fault: ErrorDetails) -> str:
     if fault["type"] == "literal_error":
         return f"be one of {fault.get('ctx', {}).get('expected')}"
     text = fault["msg"].removeprefix("Input should ").removeprefix("String should ")
-    return text.partition(" or instance of ")[0]  # which names a class of ours
+    text = text.partition(" or instance of ")[0]  # which names a class of ours
+    return text.replace("a valid dictionary", "an object")
 
 
 def _length(given: Sized, context: Mapping[str, Any]) -> str:
@@ -149,5 +150,5 @@ def _options(schema: Node, node: Node) -> Iterator[Node]:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    text = "null" if value is None else repr(value)
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
