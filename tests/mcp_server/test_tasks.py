@@ -384,6 +384,18 @@ async def test_a_task_whose_result_was_damaged_has_failed(world: World) -> None:
     assert "damaged" in task["error"]["message"]
 
 
+async def test_a_task_that_another_process_removed_is_none(world: World) -> None:
+    async with connected(world) as client:
+        result = await client.call("prompt", prompt="hi", backend="codex", wait_secs=DEADLINE)
+        task_id = result["structuredContent"]["run_id"]
+        assert (await client.get(task_id))["status"] == "completed"
+        async with world.app() as other:
+            other.runs.delete(task_id)
+        for method in ("tasks/get", "tasks/cancel", "tasks/update"):
+            answer = await client.ask(method, taskId=task_id, inputResponses={})
+            assert answer["error"]["code"] == INVALID_PARAMS
+
+
 async def test_runs_that_are_kept_for_ever_make_tasks_without_an_end(world: World) -> None:
     async with connected(world, "limits.run_retention_days=0", "limits.run_retention_bytes=0") as client:
         task = await client.call("prompt", prompt="hi", backend="codex")

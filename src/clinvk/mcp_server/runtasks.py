@@ -81,7 +81,7 @@ class RunTasks:
 
     async def get(self, task_id: str) -> Task | None:
         """The run as a task; a result that is delivered counts as read."""
-        if not RunStore.is_id(task_id):
+        if not self._exists(task_id):  # what has ended is remembered, also when another process removed it
             return None
         try:
             result = settle.current(self._app, task_id)
