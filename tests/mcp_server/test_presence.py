@@ -43,14 +43,15 @@ class World:
         self.ended = anyio.Event()
         self.answer = anyio.Event()
         self.answered = False
+        self.told = ""
         self.noticed = 0
 
     async def call(self) -> None:
         context: Any = SimpleNamespace(method="tools/call", request=SimpleNamespace(scope=SCOPE))
         try:
             await self.calls(context, self._work)
-        except MCPError:
-            self.answered = False
+        except MCPError as error:
+            self.told = error.message
         self.ended.set()
 
     async def _work(self, _context: object) -> Any:
@@ -82,7 +83,7 @@ async def test_a_call_ends_with_the_last_connection_of_its_client(monkeypatch: p
             await world.connected(1)
             world.connections.open[0].set()
             await world.ended.wait()
-    assert not world.answered
+    assert (world.answered, world.told) == (False, "stopped: its client had left")
 
 
 async def test_a_client_with_another_connection_has_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,4 +130,4 @@ async def test_nobody_is_waited_for_once_the_calls_have_ended(monkeypatch: pytes
             await world.connected(1)
             world.connections.open[0].set()
             world.calls.close()
-    assert (world.ended.is_set(), world.answered) == (True, False)
+    assert (world.ended.is_set(), world.answered, world.told) == (True, False, "server is shutting down")

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 ABSENT_SECS = 5.0  # a client without any connection for so long has left; clients connect again within a second or two
 LOOK_SECS = 0.1
 _SESSION = b"mcp-session-id"
-_SHUTTING_DOWN = -32000
+_STOPPED = -32000
 
 
 class Calls:
@@ -32,7 +32,7 @@ class Calls:
                     return await call_next(ctx)
                 finally:
                     del self._scopes[scope]
-        raise MCPError(_SHUTTING_DOWN, "server is shutting down")
+        raise MCPError(_STOPPED, "server is shutting down" if self._closing else "stopped: its client had left")
 
     def close(self) -> None:
         """Cancel every call and refuse new ones."""
