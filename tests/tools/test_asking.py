@@ -4,11 +4,12 @@ import anyio
 import pytest
 
 from clinvk.events import Event
+from clinvk.executor import board, conversing
 from clinvk.executor.questions import Question
-from clinvk.request import PromptRequest
+from clinvk.request import PromptRequest, RunsRequest
 from clinvk.response import PromptResult
-from clinvk.tools import prompt
-from clinvk.tools.caller import Caller
+from clinvk.tools import prompt, runs
+from clinvk.tools.caller import Caller, QuestionPending
 from fakes import agent
 from fakes.world import PATIENCE_SECS, World
 
@@ -39,3 +40,29 @@ async def test_a_person_decides_and_may_take_longer_than_an_agent_may_be_silent(
     assert (result.status, result.output, asked) == ("completed", "over", [("Bash", "touch made")])
     assert (world.workdir / "made").exists() == allow
     assert kinds.index("approval_asked") < kinds.index("approval_answered")
+
+
+async def test_a_person_whose_answer_was_not_taken_elsewhere_is_asked_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversing, "LOOK_SECS", 1.0)  # the driver does not look in the time of the first answer
+    monkeypatch.setattr(board, "TAKE_SECS", 0.0)
+    asked: list[str] = []
+
+    async def ask(question: Question) -> tuple[bool, str]:
+        asked.append(question.action)
+        if len(asked) == 2:
+            monkeypatch.setattr(board, "TAKE_SECS", PATIENCE_SECS)
+        return True, "so decided"
+
+    text = agent.prompt({"ask": "touch made"}, {"answer": "over"})
+    with anyio.fail_after(PATIENCE_SECS):
+        async with world.app() as driving, world.app() as app:
+            caller = Caller(client="test", cwd=world.workdir, asks_later=True)
+            with pytest.raises(QuestionPending) as pending:
+                await prompt.prompt(driving, PromptRequest(prompt=text, backend="claude"), caller)
+            request = RunsRequest(action="wait", run_id=pending.value.question.run_id)
+            shown = await runs.runs(app, request, Caller(client="test", cwd=world.workdir, ask=ask))
+            assert isinstance(shown.result, PromptResult)
+            assert (shown.result.status, asked) == ("completed", ["touch made"] * 2)
+    assert (world.workdir / "made").exists()

@@ -1,7 +1,6 @@
 """Puts the questions of running agents to the person behind a call."""
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import anyio
 from anyio.abc import TaskGroup
@@ -99,14 +98,18 @@ class _Elsewhere:
                     tasks.cancel_scope.cancel()
                     return
                 self._asked[name] = now[name]
-                tasks.start_soon(self._put, self._caller.ask, now[name])
+                tasks.start_soon(self._put, self._caller.ask, name, now[name])
             await anyio.sleep(LOOK_SECS)
 
-    async def _put(self, ask: Ask, question: Question) -> None:
+    async def _put(self, ask: Ask, name: str, question: Question) -> None:
         allowed, reason = await ask(question)
-        if not question.answered.is_set():
-            with suppress(ClinvkError):  # given up meanwhile: the result says that it was refused
-                await decide(self._app, question, allowed=allowed, reason=reason)
+        if question.answered.is_set():
+            return
+        try:
+            await decide(self._app, question, allowed=allowed, reason=reason)
+        except ClinvkError as error:  # given up meanwhile: the result says that it was refused
+            if error.failure.code == "timeout":  # its driver took no answer: if it is still open, it is asked again
+                self._asked.pop(name, None)
 
 
 def open_questions(app: App, run_id: str) -> list[Question]:
