@@ -83,6 +83,42 @@ async def test_who_asked_first_may_leave_when_another_process_waits_too(world: W
     assert len(world.calls()) == 1
 
 
+@pytest.mark.parametrize("first", ["who began it", "who joined"])
+async def test_a_shared_run_is_stopped_with_the_last_who_waits(world: World, first: str) -> None:
+    up = world.fifo("up")
+    text = agent.prompt({"reach": str(up)}, {"hang": True})
+    one, two = Asker(), Asker()
+    async with world.app() as here, world.app() as there, anyio.create_task_group() as tasks:
+        tasks.start_soon(one.wait, here, world, text)
+        world.processes.watch_agent(await up.reached())
+        tasks.start_soon(two.wait, there, world, text)
+        await marked(there, "handed")
+        leaving, staying = (one, two) if first == "who began it" else (two, one)
+        leaving.leaving.cancel()
+        await anyio.wait_all_tasks_blocked()
+        assert [here.runs.marked(run_id, "cancel") for run_id in here.runs.ids()] == [False]
+        staying.leaving.cancel()
+    await world.processes.ended()
+    assert (one.answers, two.answers) == ([], [])
+
+
+async def test_a_shared_run_goes_on_once_somebody_was_told_its_id(world: World) -> None:
+    up, go = world.fifo("up"), world.fifo("go")
+    text = agent.prompt({"reach": str(up)}, {"wait": str(go)}, {"answer": "kept"})
+    one = Asker()
+    told: list[PromptResult] = []
+    async with world.app() as here, world.app() as there, anyio.create_task_group() as tasks:
+        tasks.start_soon(one.wait, here, world, text)
+        world.processes.watch_agent(await up.reached())
+        told.append(await ask(there, world, text, wait_secs=0))
+        one.leaving.cancel()
+        await go.release()
+        told.append(await ask(there, world, text))
+    assert [(result.status, result.output) for result in told] == [("running", ""), ("completed", "kept")]
+    assert told[0].run_id == told[1].run_id
+    await world.processes.ended()
+
+
 async def test_a_run_that_is_stopped_with_who_asked_first_is_begun_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

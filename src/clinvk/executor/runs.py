@@ -6,8 +6,10 @@
     questions.json, answer-*.json   what the agent asks a person, and the answer of another process until it is taken
     output.txt     the whole answer, where it is longer than what result.json holds
     result.json    the result; once it is there the run has ended
-    handed, read, cancel, task, shared   empty marks: its id was given out; its result was fetched; its end was asked
-                   for; a client was told how long it stays; another process waits for it too
+    handed, read, cancel, task, shared, lent, told   empty marks: it outlives its client; its result was fetched; its
+                   end was asked for; a client was told how long it stays; another process waits for it too; it was
+                   handed out for the sake of that one alone; since then somebody was told its id
+    waiting.lock   held by all who wait for a run that several processes share
     unsaved-STATUS   another mark: that it ended so was told, but the disk had no room for its result
     run.lock       held by whoever drives the run, and by its keeper
 
@@ -30,7 +32,7 @@ from clinvk.errors import ClinvkError
 from clinvk.files import is_held, private, reading, taken, to_disk, write_whole, writing
 
 RunKind = Literal["prompt", "parallel", "chain", "compare"]
-Mark = Literal["handed", "read", "cancel", "task", "shared"]
+Mark = Literal["handed", "read", "cancel", "task", "shared", "lent", "told"]
 RunEnd = Literal["completed", "failed", "cancelled", "interrupted"]
 ENDS: tuple[RunEnd, ...] = get_args(RunEnd)
 LEFT_BEHIND_SECS = 3600.0  # a folder that waits this long for its name belongs to a process that died

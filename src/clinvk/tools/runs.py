@@ -10,7 +10,6 @@ import anyio
 
 from clinvk.errors import ClinvkError
 from clinvk.executor.finished import browsing
-from clinvk.executor.process import stop
 from clinvk.executor.runs import RunRecord, RunState
 from clinvk.request import CancelRequest, RunsRequest
 from clinvk.response import CancelResult, RunsResult, RunStatus, RunSummary
@@ -22,9 +21,8 @@ from clinvk.tools.caller import Caller
 from clinvk.tools.cut import cut
 from clinvk.tools.fields import check_filters, refuse_unused
 from clinvk.tools.settle import Result, newest_events, running, saved, settled
-from clinvk.tools.waiting import ended
+from clinvk.tools.waiting import ended, stopped_elsewhere
 
-LOOK_SECS = 0.1  # how often a run that another process drives is told to stop
 STOP_SECS = 20.0  # how long a cancel waits for the end: grace, sweep and saving on a busy machine
 STATUSES = ("completed", "failed", "cancelled", "running", "interrupted", "unread")
 
@@ -219,20 +217,6 @@ async def _wait(app: App, run_id: str, request: RunsRequest, caller: Caller) -> 
     return _shown(app, run_id)
 
 
-async def _stopped_elsewhere(app: App, run_id: str) -> None:
-    """Stop a run that another process drives; asked again until it has ended, because it may be about to start."""
-    while settled(app, run_id).status == "running":
-        for member in (run_id, *app.runs.children(run_id)):
-            try:
-                app.runs.mark(member, "cancel")
-            except ClinvkError:
-                if not stop(app.runs.path(member)):
-                    raise
-            else:
-                stop(app.runs.path(member))
-        await anyio.sleep(LOOK_SECS)
-
-
 async def cancel(app: App, request: CancelRequest) -> CancelResult:
     """Stop a run and everything it started, whichever process drives it, and wait until it has ended."""
     run_id = app.runs.resolve(request.run_id)
@@ -245,5 +229,5 @@ async def cancel(app: App, request: CancelRequest) -> CancelResult:
             app.runs.mark(run_id, "cancel")
         live.cancel()
     with anyio.move_on_after(STOP_SECS):
-        await (live.done.wait() if live is not None else _stopped_elsewhere(app, run_id))
+        await (live.done.wait() if live is not None else stopped_elsewhere(app, run_id))
     return CancelResult(run_id=run_id, status=_status(settled(app, run_id)))

@@ -1,18 +1,21 @@
 """How long a caller waits, and what becomes of the run when it does not."""
 
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
 from functools import partial
 from typing import TypeVar
 
 import anyio
 
+from clinvk.errors import ClinvkError
 from clinvk.executor.live import Listener, LiveRun
+from clinvk.executor.process import stop
 from clinvk.tools.app import App
 from clinvk.tools.asking import done, heeding
 from clinvk.tools.attach import Requests, live_twin, recorded_twin
 from clinvk.tools.caller import Caller, QuestionPending
+from clinvk.tools.company import IsLast, tell, waiting_together
 from clinvk.tools.cut import cut
 from clinvk.tools.heirs import heir_argv
 from clinvk.tools.overhearing import Overhearing
@@ -74,16 +77,20 @@ async def _here(app: App, live: LiveRun, kind: type[Result], patience: float, ca
     """
     live.waiters += 1
     try:
-        with _shared(app, live), live.heard_by(caller.listener), anyio.move_on_after(patience):
-            await done(live, caller)
+        with _shared(app, live) as is_last:
+            try:
+                with live.heard_by(caller.listener), anyio.move_on_after(patience):
+                    await done(live, caller)
+            except anyio.get_cancelled_exc_class():
+                if is_last() if live.handed else live.waiters == 1:
+                    with suppress(ClinvkError):  # so that nobody joins it any more
+                        app.runs.mark(live.record.id, "cancel")
+                    live.cancel()
+                    with anyio.move_on_after(STOP_SECS, shield=True):
+                        await live.done.wait()
+                raise
     except QuestionPending:
         _hand_out(app, live)
-        raise
-    except anyio.get_cancelled_exc_class():
-        if live.waiters == 1 and not live.handed:
-            live.cancel()
-            with anyio.move_on_after(STOP_SECS, shield=True):
-                await live.done.wait()
         raise
     finally:
         live.waiters -= 1
@@ -96,18 +103,30 @@ async def _here(app: App, live: LiveRun, kind: type[Result], patience: float, ca
 
 
 @contextmanager
-def _shared(app: App, live: LiveRun) -> Generator[None]:
-    """Meanwhile the run is handed out as soon as another process waits for it too."""
-    if live.handed:
-        yield
-        return
-    with app.executor.once_marked(live.record.id, "shared", lambda: _hand_out(app, live)):
-        yield
+def _shared(app: App, live: LiveRun) -> Generator[IsLast]:
+    """Meanwhile the run is lent as soon as another process waits for it too; yields whether the last one leaves."""
+    run_id = live.record.id
+    with ExitStack() as stack:
+        together: list[IsLast] = []
+
+        def lend() -> None:
+            if not live.handed:
+                with suppress(ClinvkError):
+                    app.runs.mark(run_id, "lent")
+                app.executor.hand_out(live, heir_argv(app))
+            together.append(stack.enter_context(waiting_together(app, run_id)))
+
+        if not live.handed:
+            stack.enter_context(app.executor.once_marked(run_id, "shared", lend))
+        elif app.runs.marked(run_id, "lent"):
+            lend()
+        yield lambda: any(is_last() for is_last in together)
 
 
 def _hand_out(app: App, live: LiveRun) -> None:
     """From now on the run outlives its client and this process."""
     app.executor.hand_out(live, heir_argv(app))
+    tell(app, live.record.id)
 
 
 async def rejoined(app: App, run_id: str, wait_secs: float | None, caller: Caller) -> Answer:
@@ -129,14 +148,39 @@ async def _joined(app: App, run_id: str, kind: type[Result], patience: float, ca
     Its driver is told, and hands it out; until it did, its first client may leave and the run be stopped with it:
     then there is none (None).
     """
-    if _is_shareable(app, run_id):
-        app.runs.mark(run_id, "shared")
-        with anyio.move_on_after(HANDING_SECS):
-            while _is_shareable(app, run_id):  # noqa: ASYNC110 - another process drives it
-                await anyio.sleep(LOOK_SECS)
-        if settled(app, run_id).status in ("cancelled", "interrupted") and not app.runs.marked(run_id, "handed"):
-            return None
-    return await _elsewhere(app, run_id, kind, patience, caller)
+    with waiting_together(app, run_id) as is_last:
+        try:
+            if _is_shareable(app, run_id):
+                app.runs.mark(run_id, "shared")
+                with anyio.move_on_after(HANDING_SECS):
+                    while _is_shareable(app, run_id):  # noqa: ASYNC110 - another process drives it
+                        await anyio.sleep(LOOK_SECS)
+                if _was_stopped(app, run_id):
+                    return None
+            return await _elsewhere(app, run_id, kind, patience, caller)
+        except anyio.get_cancelled_exc_class():
+            if is_last():
+                with anyio.move_on_after(STOP_SECS, shield=True), suppress(ClinvkError):
+                    await stopped_elsewhere(app, run_id)
+            raise
+
+
+def _was_stopped(app: App, run_id: str) -> bool:
+    return settled(app, run_id).status in ("cancelled", "interrupted") and not app.runs.marked(run_id, "handed")
+
+
+async def stopped_elsewhere(app: App, run_id: str) -> None:
+    """Stop a run that another process drives; asked again until it has ended, because it may be about to start."""
+    while settled(app, run_id).status == "running":
+        for member in (run_id, *app.runs.children(run_id)):
+            try:
+                app.runs.mark(member, "cancel")
+            except ClinvkError:
+                if not stop(app.runs.path(member)):
+                    raise
+            else:
+                stop(app.runs.path(member))
+        await anyio.sleep(LOOK_SECS)
 
 
 def _is_shareable(app: App, run_id: str) -> bool:
@@ -145,10 +189,16 @@ def _is_shareable(app: App, run_id: str) -> bool:
 
 async def _elsewhere(app: App, run_id: str, kind: type[Result], patience: float, caller: Caller) -> Result:
     """Wait for a run that another process drives, or has driven."""
-    with anyio.move_on_after(patience):
-        await heeding(app, run_id, caller, partial(ended, app, run_id, caller.listener))
+    try:
+        with anyio.move_on_after(patience):
+            await heeding(app, run_id, caller, partial(ended, app, run_id, caller.listener))
+    except QuestionPending:
+        tell(app, run_id)
+        raise
     result = _read(app, run_id, kind)
-    if result.status != "running":
+    if result.status == "running":
+        tell(app, run_id)
+    else:
         app.runs.mark_read(run_id)
     return result
 

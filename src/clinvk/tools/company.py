@@ -1,0 +1,47 @@
+"""Who waits for a run that several processes share: the last one who leaves stops it, unless somebody knows its id.
+
+Each who waits holds a shared lock on a file of the run. A run that is only lent has outlived its first client for the
+sake of others; once one of them is told its id, it outlives all of them.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+
+from clinvk.errors import ClinvkError
+from clinvk.tools.app import App
+
+IsLast = Callable[[], bool]
+
+
+@contextmanager
+def waiting_together(app: App, run_id: str) -> Generator[IsLast]:
+    """Be one of those who wait; yields what tells, when leaving early, whether the run is to be stopped."""
+    try:
+        lock = os.open(app.runs.path(run_id) / "waiting.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:  # nobody can know who waits: then the run goes on
+        yield lambda: False
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # whoever holds it whole is stopping the run
+        yield lambda: _is_alone(lock) and app.runs.marked(run_id, "lent") and not app.runs.marked(run_id, "told")
+    finally:
+        os.close(lock)
+
+
+def _is_alone(lock: int) -> bool:
+    """Whether nobody else waits; whether or not, the lock is not shared any more, so that one of two finds it so."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def tell(app: App, run_id: str) -> None:
+    """The id is given to a caller: from now on the run does not depend on who waits."""
+    if app.runs.marked(run_id, "lent"):
+        with suppress(ClinvkError):
+            app.runs.mark(run_id, "told")
