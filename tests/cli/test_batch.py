@@ -66,6 +66,14 @@ def test_the_exit_code_is_that_of_the_first_part_that_failed(world: World) -> No
     assert "1 of 3 completed, 2 failed" in done.stderr
 
 
+def test_a_full_queue_of_clinvk_itself_is_no_failure_of_a_models_service(world: World) -> None:
+    tasks = json.dumps([{"prompt": agent.prompt({"hang": True})}, {"prompt": "no room"}])
+    limits = {"CLINVK_LIMITS__MAX_CONCURRENT": "1", "CLINVK_LIMITS__QUEUE_LENGTH": "0"}
+    done = run(world, "parallel", "--fail-fast", "-o", "json", "-f", "-", stdin=tasks, env=limits)
+    assert done.returncode == 1
+    assert "overloaded" in [part["error"]["code"] for part in json.loads(done.stdout)["results"]]
+
+
 def test_fail_fast_and_its_opposite_win_over_the_file(world: World) -> None:
     tasks = json.dumps(
         {"fail_fast": True, "max_parallel": 1, "tasks": [{"prompt": "offline:fail=timeout"}, {"prompt": "b"}]}

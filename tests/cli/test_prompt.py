@@ -208,6 +208,7 @@ def test_a_long_answer_is_printed_in_full(world: World) -> None:
     [
         (("-b", "offline", "offline:fail=rate_limited"), 5, "rate_limited"),
         (("-b", "offline", "offline:fail=auth_required"), 5, "auth_required"),
+        (("-b", "offline", "offline:fail=overloaded"), 5, "overloaded"),
         (("-b", "offline", "offline:fail=backend_error"), 1, "backend_error"),
         (("-b", "offline", "offline:exit=42"), 42, "code 42"),
         (("-b", "offline", "--timeout", "0.2", "offline:sleep=60"), 6, "0.2"),

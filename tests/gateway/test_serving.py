@@ -8,6 +8,7 @@ import anyio
 import httpx2
 import pytest
 
+from cli_terminal import run
 from fakes import agent
 from fakes.world import PATIENCE_SECS, World
 from gateway_fakes.server import DEADLINE, LAUNCH, SOURCE, Json, Served, events, gateway, served
@@ -51,6 +52,8 @@ async def test_who_waits_when_the_server_stops_still_gets_what_there_is(world: W
     assert "shutting down" in answer["error"]["message"]
     assert int(answers[0].headers["retry-after"]) > 0
     assert (answer["status"], answer["partial"], answer["output"]) == ("cancelled", True, "so far")
+    waited = run(world, "runs", "wait", answer["run_id"])
+    assert (waited.returncode, waited.stdout) == (7, "so far\n")
 
 
 @pytest.mark.parametrize("path", ["/api/v1/prompt", "/api/v1/chain", "/openai/v1/chat/completions"])

@@ -25,8 +25,12 @@ def exit_code(result: Result) -> int:
 
 
 def _of_prompt(result: PromptResult) -> int:
+    if result.status == "cancelled":  # also by a server that stopped, whose word for it is another
+        return exits.CANCELLED
     if result.error is None:
         return exits.OK if result.status in ("completed", "running") else exits.GENERAL
+    if result.error.code == "overloaded" and result.exit_code is not None:
+        return exits.API  # the model's service is; where clinvk itself is, no program was started
     code = exits.of_error(result.error.code)
     return result.exit_code or exits.GENERAL if code == exits.GENERAL else code
 
