@@ -124,6 +124,9 @@ def test_runs_are_listed_shown_and_read(world: World) -> None:
     listed = json.loads(run(world, "runs", "list", "-o", "json", "-b", "claude").stdout)
     assert [each["run_id"] for each in listed["runs"]] == [result["run_id"]]
     assert json.loads(run(world, "runs", "list", "--status", "failed", "-o", "json").stdout)["total"] == 1
+    total = listed["total"] + 1
+    assert f"1 of {total}; more with --offset 1" in run(world, "runs", "list", "--limit", "1").stderr
+    assert run(world, "runs", "list", "--offset", "9").stderr == f"no runs from 9 on; there are {total}\n"
     run_id = result["run_id"]
     shown = run(world, "runs", "show", run_id[:8])
     assert f"run: {run_id}" in shown.stdout

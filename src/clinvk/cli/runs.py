@@ -94,11 +94,13 @@ def _list(call: Call, loaded: "Loaded", app: "App") -> int:
         return exits.OK
     if found:
         listing.say(call, loaded, listing.runs(found))
-    shown, total = (args["offset"] or 0) + len(found), result.total or 0
+    total, offset = result.total or 0, args["offset"] or 0
     if not total:
         call.console.note("no runs")
-    elif shown < total:
-        call.console.note(f"{len(found)} of {total}; more with --offset {shown}")
+    elif offset >= total:
+        call.console.note(f"no runs from {offset} on; there are {total}")
+    elif result.next_offset is not None:
+        call.console.note(f"{len(found)} of {total}; more with --offset {result.next_offset}")
     for warning in result.warnings:
         call.console.note(f"clinvk: warning: {warning}")
     return exits.OK
