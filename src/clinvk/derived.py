@@ -32,17 +32,20 @@ class Derived:
         """What `read` makes of it; it is called once more where the file turned out to be corrupt."""
         with suppress(OSError, ClinvkError, sqlite3.OperationalError):
             private_folder(self.path.parent)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             try:
-                return self._used_at(str(self.path), read)
+                return self._used_on_disk(read)
             except sqlite3.OperationalError:
                 raise  # locked, full, read-only: nothing is wrong with the file
             except sqlite3.DatabaseError:
                 for suffix in ("", "-wal", "-shm"):
                     self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
                 with suppress(sqlite3.DatabaseError):
-                    return self._used_at(str(self.path), read)
+                    return self._used_on_disk(read)
         return self._used_at(":memory:", read)
+
+    def _used_on_disk(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        return self._used_at(str(self.path), read)
 
     def _used_at(self, place: str, read: Callable[[sqlite3.Connection], T]) -> T:
         with closing(sqlite3.connect(place, isolation_level=None, timeout=LOCKED_SECS)) as db:

@@ -155,6 +155,7 @@ def test_a_cache_that_is_damaged_or_gone_is_made_anew(home: Path, damage: Callab
     assert look(RunStore(home))[1] == expected
     known, states = look(RunStore(home))
     assert (known, states) == (set() if damage is _damaged_rows else set(IDS), expected)
+    assert (home / CACHE).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_brief_tells_what_a_state_would(home: Path) -> None:

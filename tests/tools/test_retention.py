@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from clinvk.config.settings import LimitsConfig
+from clinvk.executor.finished import browsing
 from clinvk.executor.runs import RunStore
 from clinvk.request import CancelRequest, ChainRequest, ParallelRequest, PromptRequest, RunsRequest
 from clinvk.response import ChainResult, ParallelResult, PromptResult
@@ -55,6 +56,22 @@ async def test_only_old_runs_that_were_read_are_removed(world: World) -> None:
         assert clean_runs(app, limits, now=later(app, running, 3.1)) == [read]
         assert sorted(app.runs.ids()) == sorted([unread, running])
         await go.release()
+
+
+async def test_what_listings_knew_of_a_removed_run_leaves_the_disk_with_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clinvk.executor.finished.FEW", 1)
+    cache = world.home / "cache" / "runs.sqlite"
+    async with world.app() as app:
+        run_id = await ask(app, world, "between us")
+        os.utime(app.runs.path(run_id), (0, 0))  # as if nothing had happened to it for long
+        store = RunStore(world.home)
+        with browsing(store):
+            store.state(run_id)
+        assert b"between us" in cache.read_bytes()
+        assert clean_runs(app, LimitsConfig(run_retention_days=1), now=later(app, run_id, 2)) == [run_id]
+    assert b"between us" not in cache.read_bytes()
 
 
 async def test_an_old_run_that_was_cancelled_is_removed_though_nobody_read_it(world: World) -> None:

@@ -35,6 +35,13 @@ def browsing(store: RunStore) -> Generator[list[str]]:
     _note(derived, {run_id: state for run_id, state in read.items() if state is not None}, stamps, gone)
 
 
+def forget(store: RunStore, removed: Collection[str]) -> None:
+    """Let go of what was kept of these runs, which were removed."""
+    derived = _derived(store.folder.parent)
+    if removed and derived.path.exists():
+        _note(derived, {}, {}, removed)
+
+
 def _derived(home: Path) -> "Derived":
     from clinvk.derived import Derived  # sqlite3 only where it is needed
 
@@ -68,6 +75,7 @@ def _note(
     from clinvk.derived import transaction
 
     def write(db: "sqlite3.Connection") -> None:
+        db.execute("PRAGMA secure_delete = ON")  # what prompts began with goes from the disk with their runs
         with transaction(db):
             db.executemany("DELETE FROM runs WHERE id = ?", [(run_id,) for run_id in gone])
             db.executemany(f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * 9)})", rows)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from clinvk.config.settings import LimitsConfig
 from clinvk.errors import ClinvkError
-from clinvk.executor.finished import browsing
+from clinvk.executor.finished import browsing, forget
 from clinvk.executor.runs import RunState
 from clinvk.tools.app import App
 from clinvk.tools.attach import Requests
@@ -48,6 +48,7 @@ def clean_runs(app: App, limits: LimitsConfig, now: float | None = None) -> list
                 app.runs.delete(run_id)
                 removed.append(run_id)
                 total -= sizes.get(run_id, 0)
+    forget(app.runs, removed)
     app.runs.remove_left_behind()
     Requests(app.home).forget_removed(app.runs)
     return removed
