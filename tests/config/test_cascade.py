@@ -205,7 +205,7 @@ def test_a_file_that_was_asked_for_must_be_there(loading: Load, tmp_path: Path) 
         ),
         ("server: {port: 65536}", ":1: server.port is 65536; must be at most 65535"),
         ("server: {port: '80'}", ":1: server.port is '80'; must be a whole number"),
-        ("server: {port: true}", ":1: server.port is True; must be a whole number"),
+        ("server: {port: true}", ":1: server.port is true; must be a whole number"),
         ("limits: {timeout_secs: 0}", ":1: limits.timeout_secs is 0; must be more than 0"),
         ("limits: {timeout_secs: .inf}", ":1: limits.timeout_secs is '.inf'; must be a number"),
         ("limits: {stall_secs: -1}", ":1: limits.stall_secs is -1; must be at least 0"),
@@ -218,7 +218,7 @@ def test_a_file_that_was_asked_for_must_be_there(loading: Load, tmp_path: Path) 
         ),
         (
             "backends: {claude: {model: no}}",
-            ":1: backends.claude.model is False; must be text; put it in quotes if it is",
+            ":1: backends.claude.model is false; must be text; put it in quotes if it is",
         ),
         (
             "backends: {claude: {allowed_tools: []}}",

@@ -91,7 +91,8 @@ def redacted(key: tuple[str, ...], value: object) -> object:
 
 def described(key: tuple[str, ...], value: object) -> str:
     """The value as a message repeats it."""
-    text = repr(redacted(key, value))
+    shown = redacted(key, value)
+    text = str(shown).lower() if isinstance(shown, bool) else repr(shown)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
