@@ -196,3 +196,19 @@ def test_what_an_agent_asks_is_decided_by_the_person_at_the_terminal(world: Worl
     assert (world.workdir / "made").exists() is made
     assert "\ndone\n" in screen.plain
     assert ("denied: refused at the terminal" in screen.plain) is not made
+
+
+def test_a_question_that_was_answered_at_another_terminal_is_taken_back(world: World) -> None:
+    held = world.fifo("held")
+    prompt = agent.prompt({"ask": "touch made"}, {"wait": str(held)}, {"answer": "done"})
+    words = ("-b", "claude", "--approval-mode", "always", prompt)
+    with terminal(*words, env=world.environ, cwd=world.workdir) as first:
+        first.until("Allow it? [y/N] ")
+        with terminal(*words, env=world.environ, cwd=world.workdir) as second:
+            second.until("Allow it? [y/N] ")
+            first.type("y\n")
+            second.until("somebody else answered")
+            release(held.path)
+            assert (first.ended(), second.ended()) == (0, 0)
+    assert (world.workdir / "made").exists()
+    assert "\ndone\n" in second.plain

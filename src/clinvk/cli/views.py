@@ -82,9 +82,18 @@ class ProgressView:
             action = terminal.printable(question.action)
             sys.stderr.write(f"{question.backend} asks to use {question.tool}:\n  {action}\nAllow it? [y/N] ")
             sys.stderr.flush()
-            await anyio.wait_readable(sys.stdin)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._take_back, question)
+                await anyio.wait_readable(sys.stdin)
+                tasks.cancel_scope.cancel()
             allowed = sys.stdin.readline().strip().lower() in ("y", "yes")
             return allowed, f"{'allowed' if allowed else 'refused'} at the terminal"
+
+    async def _take_back(self, question: Question) -> None:
+        """Say that an answer does not count any more; Enter is waited for, lest it answer the next question."""
+        await question.answered.wait()
+        sys.stderr.write(f"\n{question.reason}; press Enter to go on\n")
+        sys.stderr.flush()
 
 
 class AnswerView(ProgressView):
