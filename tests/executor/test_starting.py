@@ -66,6 +66,15 @@ async def test_what_cannot_be_started_is_named(tmp_path: Path, program: str, cwd
     assert read_ending(folder) == ending
 
 
+async def test_a_stdin_whose_writer_was_killed_meanwhile_is_at_its_end(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    os.mkfifo(folder / "stdin")
+    with keeping() as keeper:
+        ending = await ending_of(keeper, folder, "/bin/cat")
+    assert (ending.reason, ending.exit_code) == ("exited", 0)
+
+
 async def test_a_run_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with keeping() as keeper:
         launch = replace(launch_in(tmp_path / "run", "/bin/true"), folder=tmp_path / "gone")

@@ -185,7 +185,9 @@ class Supervisor:
 
     def _spawn(self) -> None:
         os.chdir(self.request["cwd"])
-        stdin = os.open(self.request["stdin"], os.O_RDONLY | os.O_CLOEXEC)
+        # without waiting: of a named pipe whose writer was killed just now nobody would ever open the other end
+        stdin = os.open(self.request["stdin"], os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.set_blocking(stdin, True)
         actions = [
             (os.POSIX_SPAWN_DUP2, stdin, 0),
             (os.POSIX_SPAWN_DUP2, self.out.write_fd, 1),
