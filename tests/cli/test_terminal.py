@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from cli_terminal import gone, reached, release, terminal
+from cli_terminal import gone, reached, release, run, terminal
 from fakes import agent
 from fakes.world import World
 
@@ -212,3 +212,19 @@ def test_a_question_that_was_answered_at_another_terminal_is_taken_back(world: W
             assert (first.ended(), second.ended()) == (0, 0)
     assert (world.workdir / "made").exists()
     assert "\ndone\n" in second.plain
+
+
+def test_a_run_in_the_background_needs_nobody_at_the_terminal_that_began_it(world: World) -> None:
+    words = ("-b", "claude", "--background", agent.prompt({"answer": "late"}))
+    with terminal(*words, env=world.environ, cwd=world.workdir) as screen:
+        assert screen.ended() == 0
+    waited = run(world, "runs", "wait", screen.plain.split()[-1])
+    assert (waited.returncode, waited.stdout) == (0, "late\n")
+
+
+def test_nobody_at_the_terminal_is_asked_by_a_run_in_the_background(world: World) -> None:
+    words = ("-b", "claude", "--approval-mode", "always", "--background", "hello")
+    with terminal(*words, env=world.environ, cwd=world.workdir) as screen:
+        assert screen.ended() == 1
+    assert "approval_mode" in screen.plain
+    assert world.calls() == []

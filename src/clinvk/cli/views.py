@@ -33,7 +33,7 @@ class ProgressView:
         self.outlet = Outlet()
         self.app: App | None = None
         self._asking = anyio.Lock()
-        self._can_ask = terminal.can_ask()
+        self._can_ask = terminal.can_ask() and not call.args.background  # then this process does not wait
 
     @property
     def broken(self) -> Exception | None:
