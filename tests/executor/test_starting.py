@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -18,10 +19,11 @@ from clinvk.errors import ClinvkError
 from clinvk.events import Ending
 from clinvk.executor import keeper as keepers
 from clinvk.executor.process import Keeper, Launch, Limits, keeping, read_ending
+from clinvk.executor.stdin import open_stdin
 from clinvk.executor.supervisor import Spool
 from clinvk.request import PromptRequest
 from clinvk.response import PromptResult
-from clinvk.tools import prompt
+from clinvk.tools import prompt, waiting
 from fakes import agent
 from fakes.world import PATIENCE_SECS, World
 
@@ -73,6 +75,39 @@ async def test_a_stdin_whose_writer_was_killed_meanwhile_is_at_its_end(tmp_path:
     with keeping() as keeper:
         ending = await ending_of(keeper, folder, "/bin/cat")
     assert (ending.reason, ending.exit_code) == ("exited", 0)
+
+
+@pytest.mark.parametrize("size", [1, 1 << 16, (1 << 20) - 1])
+async def test_what_a_command_is_to_read_outlasts_who_wrote_it(tmp_path: Path, size: int) -> None:
+    folder = tmp_path / "run"
+    launch = replace(launch_in(folder, "/bin/cat"), detached=True)
+    with keeping() as keeper, anyio.fail_after(PATIENCE_SECS):
+        with open_stdin(folder / "stdin", b"x" * size) as stdin:
+            stdin.close()
+            async with keeper.running(launch, [stdin.reader]):
+                pass
+        while (ending := read_ending(folder)) is None:  # noqa: ASYNC110 - a file
+            await anyio.sleep(0.01)
+    assert (ending.reason, ending.exit_code) == ("exited", 0)
+    assert (folder / "stdout").read_bytes() == b"x" * size
+
+
+async def test_a_prompt_outlasts_a_server_that_ends_before_its_command_begins(world: World) -> None:
+    text = "please " * 40_000
+    caller = replace(world.caller(), asks_later=True)  # its command takes the prompt from a pipe
+    async with world.app() as app:
+        keeper = app.executor.keeper._process  # pyright: ignore[reportPrivateUsage]
+        assert keeper is not None
+        keeper.send_signal(signal.SIGSTOP)
+        begun = await prompt.prompt(app, PromptRequest(prompt=text, backend="claude", wait_secs=0), caller)
+        assert isinstance(begun, PromptResult)
+        while app.executor.live[begun.run_id].stage != "running":  # noqa: ASYNC110 - its command is asked for
+            await anyio.sleep(0.01)
+    os.kill(keeper.pid, signal.SIGCONT)  # Popen believes that it has ended
+    async with world.app() as app:
+        result = await waiting.rejoined(app, begun.run_id, PATIENCE_SECS, caller)
+    assert isinstance(result, PromptResult)
+    assert (result.status, result.output_chars) == ("completed", len(f"echo: {text}".strip()))
 
 
 async def test_a_run_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

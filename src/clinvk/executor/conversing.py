@@ -19,8 +19,8 @@ LOOK_SECS = 0.25
 
 
 @asynccontextmanager
-async def conversing(stdin: Stdin, first: bytes, reading: Reading, live: LiveRun) -> AsyncGenerator[None]:
-    """Give the command `first`, then the answers to what it asks, until it is finished or the scope ends."""
+async def conversing(stdin: Stdin, reading: Reading, live: LiveRun) -> AsyncGenerator[None]:
+    """Give the command the rest of its prompt, then the answers to what it asks, until it is finished."""
     reader = reading.reader
     assert isinstance(reader, InteractiveReader)
     async with AsyncExitStack() as stack:
@@ -56,7 +56,7 @@ async def conversing(stdin: Stdin, first: bytes, reading: Reading, live: LiveRun
                 stdin.close()
 
         reading.after_feed = look
-        tasks.start_soon(stdin.write, first)
+        tasks.start_soon(stdin.write_rest)
         with live.heard_by(hear):
             yield
         for question in list(live.questions.values()):

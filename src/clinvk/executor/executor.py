@@ -219,12 +219,13 @@ class Executor:
             self._write_files(prepared)
             reading.take([RunStarted(prepared.plan.run_id, prepared.plan.backend.NAME)])
             stdin = self._stdin(prepared, stack)
-            async with self.keeper.running(self._launch(prepared, live), [live.lock, *locks]) as process:
+            kept = [live.lock, *locks] if stdin is None else [live.lock, *locks, stdin.reader]
+            async with self.keeper.running(self._launch(prepared, live), kept) as process:
                 live.started(process)
                 start.begun.set()
                 if stdin is None:
                     return reading, await follow(process, reading, start)
-                async with conversing(stdin, prepared.command.stdin, reading, live):
+                async with conversing(stdin, reading, live):
                     return reading, await follow(process, reading, start)
 
     async def resume(self, plan: Plan, live: LiveRun, save: Saver) -> BaseModel:
@@ -265,7 +266,7 @@ class Executor:
         """What the command reads: a file, or for an interactive command a pipe that stays open."""
         path = self.runs.path(prepared.plan.run_id) / "stdin"
         if prepared.command.interactive:
-            return stack.enter_context(open_stdin(path))
+            return stack.enter_context(open_stdin(path, prepared.command.stdin))
         write_whole(path, prepared.command.stdin)
         return None
 
