@@ -214,6 +214,34 @@ def test_a_question_that_was_answered_at_another_terminal_is_taken_back(world: W
     assert "\ndone\n" in second.plain
 
 
+@pytest.mark.parametrize(("key", "made"), [("y", True), ("n", False)])
+def test_who_waits_for_a_run_at_another_terminal_is_asked_what_it_asks(world: World, key: str, made: bool) -> None:
+    prompt = agent.prompt({"ask": "touch made"}, {"answer": "done"})
+    words = ("-b", "claude", "--approval-mode", "always", prompt)
+    with terminal(*words, env=world.environ, cwd=world.workdir) as first:
+        first.until("Allow it? [y/N] ")
+        (begun,) = (world.home / "runs").glob("*/")
+        with terminal("runs", "wait", begun.name, env=world.environ, cwd=world.workdir) as second:
+            second.until("claude asks to use Bash:", "touch made", "Allow it? [y/N] ")
+            second.type(f"{key}\n")
+            assert (second.ended(), first.ended()) == (0, 0)
+    assert (world.workdir / "made").exists() is made
+    assert "done\n" in second.plain
+
+
+def test_what_comes_after_a_question_without_an_answer_has_a_line_of_its_own(world: World) -> None:
+    words = ("-b", "claude", "--approval-mode", "always", agent.prompt({"ask": "touch made"}))
+    with terminal(*words, env=world.environ, cwd=world.workdir) as first:
+        first.until("Allow it? [y/N] ")
+        (begun,) = (world.home / "runs").glob("*/")
+        with terminal("runs", "wait", begun.name, env=world.environ, cwd=world.workdir) as second:
+            second.until("Allow it? [y/N] ")
+            assert run(world, "runs", "cancel", begun.name).returncode == 0
+            assert (first.ended(), second.ended()) == (7, 7)
+    assert "Allow it? [y/N] \n" in first.plain
+    assert "Allow it? [y/N] \n" in second.plain
+
+
 def test_a_run_in_the_background_needs_nobody_at_the_terminal_that_began_it(world: World) -> None:
     words = ("-b", "claude", "--background", agent.prompt({"answer": "late"}))
     with terminal(*words, env=world.environ, cwd=world.workdir) as screen:

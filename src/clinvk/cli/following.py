@@ -7,6 +7,7 @@ import anyio
 
 from clinvk.cli import driving, exits, parts, results, terminal
 from clinvk.cli.call import Call
+from clinvk.cli.person import Person
 from clinvk.cli.progress import TICK_SECS, ProgressLine
 from clinvk.cli.views import whole
 from clinvk.config.cascade import Loaded
@@ -16,6 +17,7 @@ from clinvk.request import RunsRequest
 from clinvk.response import PromptResult, RunsResult, RunSummary
 from clinvk.tools import runs as operations
 from clinvk.tools.app import App
+from clinvk.tools.asking import heeding
 from clinvk.tools.caller import Caller
 from clinvk.tools.faults import validated
 from clinvk.tools.output import text_of
@@ -97,17 +99,28 @@ def wait(call: Call, loaded: Loaded, app: App) -> int:
 
 
 async def _ended(call: Call, loaded: Loaded, app: App, run_id: str) -> bool:
-    """Whether it ended in time; meanwhile what it does is shown."""
+    """Whether it ended in time; meanwhile it is shown, and what it asks is put to the person at the terminal."""
     watched = terminal.is_terminal(sys.stderr, call.environ) and not call.console.quiet
     line = ProgressLine(shown=watched, colour=terminal.colour(loaded, call.environ))
     backend = app.runs.record(run_id).backend
+
+    async def erase() -> None:
+        line.erase()
+
+    async def end() -> None:
+        while settled(app, run_id).status == "running":
+            events = newest_events(app.runs.path(run_id)) if watched else []
+            line.hear(backend, _event(events[-1] if events else {}))
+            if not person.is_asked:
+                line.draw()
+            await anyio.sleep(TICK_SECS)
+
+    person = Person(erase)
+    ask = person.ask if terminal.can_ask() else None
+    caller = Caller(client="cli", cwd=driving.working_directory(), ask=ask)
     try:
         with anyio.move_on_after(call.args.timeout):
-            while settled(app, run_id).status == "running":
-                events = newest_events(app.runs.path(run_id)) if watched else []
-                line.hear(backend, _event(events[-1] if events else {}))
-                line.draw()
-                await anyio.sleep(TICK_SECS)
+            await heeding(app, run_id, caller, end)
             return True
     finally:
         line.erase()

@@ -9,11 +9,11 @@ import anyio
 from clinvk.cli import terminal
 from clinvk.cli.call import Call
 from clinvk.cli.outlet import Outlet
+from clinvk.cli.person import Person
 from clinvk.cli.progress import TICK_SECS, ProgressLine
 from clinvk.config.cascade import Loaded
 from clinvk.errors import ClinvkError
 from clinvk.events import Event, RunFinished, TextDelta, TextEnd, ToolFinished, ToolStarted, to_json
-from clinvk.executor.questions import Question
 from clinvk.response import ChainResult, CompareResult, ParallelResult, PromptResult
 from clinvk.tools.app import App
 from clinvk.tools.caller import Ask
@@ -32,7 +32,7 @@ class ProgressView:
         self.line = ProgressLine(shown=watched, colour=terminal.colour(loaded, call.environ))
         self.outlet = Outlet()
         self.app: App | None = None
-        self._asking = anyio.Lock()
+        self._person = Person(self._make_room)
         self._can_ask = terminal.can_ask() and not call.args.background  # then this process does not wait
 
     @property
@@ -43,7 +43,7 @@ class ProgressView:
     @property
     def ask(self) -> Ask | None:
         """Asks at the terminal, where there is one."""
-        return self._ask if self._can_ask else None
+        return self._person.ask if self._can_ask else None
 
     def hear(self, run_id: str, backend: str, event: Event) -> None:
         """An event of the run."""
@@ -55,7 +55,7 @@ class ProgressView:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.outlet.flow)
             while True:
-                if self.outlet.idle and self.outlet.at_line_start and not self._asking.locked():
+                if self.outlet.idle and self.outlet.at_line_start and not self._person.is_asked:
                     self.draw()
                 await anyio.sleep(TICK_SECS)
 
@@ -75,25 +75,9 @@ class ProgressView:
         """Make room for something else."""
         self.line.erase()
 
-    async def _ask(self, question: Question) -> tuple[bool, str]:
-        async with self._asking:
-            await self.outlet.emptied()
-            self.erase()
-            action = terminal.printable(question.action)
-            sys.stderr.write(f"{question.backend} asks to use {question.tool}:\n  {action}\nAllow it? [y/N] ")
-            sys.stderr.flush()
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._take_back, question)
-                await anyio.wait_readable(sys.stdin)
-                tasks.cancel_scope.cancel()
-            allowed = sys.stdin.readline().strip().lower() in ("y", "yes")
-            return allowed, f"{'allowed' if allowed else 'refused'} at the terminal"
-
-    async def _take_back(self, question: Question) -> None:
-        """Say that an answer does not count any more; Enter is waited for, lest it answer the next question."""
-        await question.answered.wait()
-        sys.stderr.write(f"\n{question.reason}; press Enter to go on\n")
-        sys.stderr.flush()
+    async def _make_room(self) -> None:
+        await self.outlet.emptied()
+        self.erase()
 
 
 class AnswerView(ProgressView):
