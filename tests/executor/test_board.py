@@ -93,6 +93,22 @@ def test_what_is_no_board_shows_nothing(tmp_path: Path, state: str) -> None:
     assert (board.open_on_disk(tmp_path, "run"), board.fate(tmp_path, WEIRD)) == ([], None)
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    [None, [], "open", {}, {"x": None}, {"x": {}}, {"x": {"fate": ["open"]}}, {"x": {"fate": "open", "tool": 1}}],
+)
+def test_what_is_damaged_on_the_board_of_a_living_driver_is_passed_over(tmp_path: Path, damaged: object) -> None:
+    posted(tmp_path)
+    path = tmp_path / "questions.json"
+    state = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**state, "questions": damaged}), encoding="utf-8")
+    assert (board.open_on_disk(tmp_path, "run"), board.fate(tmp_path, WEIRD)) == ([], None)
+    board.fate(tmp_path, "x")
+    if isinstance(damaged, dict):
+        path.write_text(json.dumps({**state, "questions": {**damaged, **state["questions"]}}), encoding="utf-8")
+        assert [each.question_id for each in board.open_on_disk(tmp_path, "run")] == [WEIRD]
+
+
 async def test_a_driver_that_cannot_show_its_question_still_has_it(tmp_path: Path) -> None:
     mine, question = posted(tmp_path / "gone")
     mine.look(question)

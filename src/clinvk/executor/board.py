@@ -11,7 +11,7 @@ import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import anyio
 
@@ -24,6 +24,7 @@ TAKE_SECS = 10.0  # for the driver to take an answer: it looks several times a s
 LOOK_SECS = 0.05  # how often an answerer looks whether it was taken
 
 Fate = Literal["open", "answered", "lapsed"]
+FATES: tuple[Fate, ...] = get_args(Fate)
 
 
 class Board:
@@ -90,15 +91,15 @@ def open_on_disk(folder: Path, run_id: str) -> list[Question]:
         return []
     return [
         Question(run_id, question_id, asked["backend"], asked["tool"], asked["action"])
-        for question_id, asked in state["questions"].items()
-        if asked["fate"] == "open"
+        for question_id, asked in _asked(state).items()
+        if asked["fate"] == "open" and all(isinstance(asked.get(name), str) for name in ("backend", "tool", "action"))
     ]
 
 
 def fate(folder: Path, question_id: str) -> Fate | None:
     """What became of a question, None for one that was never asked."""
     state = _read(folder / "questions.json")
-    found: Fate | None = state.get("questions", {}).get(question_id, {}).get("fate")
+    found: Fate | None = _asked(state).get(question_id, {}).get("fate")
     return "lapsed" if found == "open" and not _is_driven(state) else found
 
 
@@ -158,6 +159,15 @@ def _is_driven(state: dict[str, Any]) -> bool:
     """Whether the process that asked still lives; a recycled pid does not count."""
     pid = state.get("pid")
     return isinstance(pid, int) and state.get("start") is not None and start_time(pid) == state["start"]
+
+
+def _asked(state: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The questions of a board; what somebody damaged is passed over."""
+    questions = state.get("questions")
+    if not isinstance(questions, dict):
+        return {}
+    every = cast("dict[str, Any]", questions)
+    return {name: asked for name, asked in every.items() if isinstance(asked, dict) and asked.get("fate") in FATES}  # pyright: ignore[reportUnknownMemberType]
 
 
 def _read(path: Path) -> dict[str, Any]:
