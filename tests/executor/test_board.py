@@ -1,6 +1,9 @@
 """What an agent asks, on disk: shown while its driver lives, answered once, or not at all and then with an error."""
 
 import json
+import signal
+import sys
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -15,6 +18,20 @@ from fakes.world import PATIENCE_SECS
 
 pytestmark = pytest.mark.anyio
 
+KILLED_AS_IT_WRITES = """
+import resource, signal, sys
+from pathlib import Path
+import anyio
+from clinvk.executor import board
+
+async def answer():
+    await board.deliver(Path(sys.argv[1]), sys.argv[2], allowed=False, reason="so decided")
+
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+anyio.run(answer)
+"""
 WEIRD = "../of the agent's own choice\n"
 
 
@@ -54,6 +71,20 @@ async def test_the_first_answer_is_taken_and_the_second_changes_nothing(tmp_path
     assert (question.allowed, question.reason, question.lapsed) == (True, "so decided", False)
     assert (board.open_on_disk(tmp_path, "run"), board.fate(tmp_path, WEIRD)) == ([], "answered")
     assert left(tmp_path) == []
+
+
+async def test_an_answer_is_not_kept_out_by_another_whose_writer_was_killed(tmp_path: Path) -> None:
+    mine, question = posted(tmp_path)
+    with anyio.fail_after(PATIENCE_SECS):
+        words = [sys.executable, "-c", KILLED_AS_IT_WRITES, str(tmp_path), WEIRD]
+        killed = await anyio.run_process(words, check=False)
+        assert killed.returncode == -signal.SIGXFSZ
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(board.deliver, tmp_path, WEIRD, allowed=True, reason="so decided"))
+            await answer_left(tmp_path)
+            mine.look(question)
+            assert (question.allowed, question.reason) == (True, "so decided")
+            mine.close(question)
 
 
 @pytest.mark.parametrize("end", ["lapsed", "ended"])

@@ -8,6 +8,7 @@ process is a file beside it, taken by the driver; whoever left it waits until it
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ import anyio
 from clinvk.errors import ClinvkError
 from clinvk.executor.proctree import start_time
 from clinvk.executor.questions import Question
-from clinvk.files import write_whole, writing
+from clinvk.files import TEMPORARY_SUFFIX, write_whole, writing
 
 TAKE_SECS = 10.0  # for the driver to take an answer: it looks several times a second, on a busy machine too
 LOOK_SECS = 0.05  # how often an answerer looks whether it was taken
@@ -138,16 +139,15 @@ def not_open(question_id: str) -> ClinvkError:
 
 
 def _leave(path: Path, answer: dict[str, Any]) -> None:
-    """Write the answer, unless another one is on its way."""
-    with writing(path), suppress(FileExistsError):
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, json.dumps(answer).encode())
-        except OSError:
-            path.unlink()  # an empty one would keep others from answering
-            raise
-        finally:
-            os.close(fd)
+    """Leave the answer, unless another one is on its way: all of it or nothing, whenever its writer is killed."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    write_whole(beside, json.dumps(answer).encode())
+    try:
+        with writing(path), suppress(FileExistsError):
+            os.link(beside, path)
+    finally:
+        with suppress(OSError):
+            beside.unlink()
 
 
 def _answer(folder: Path, question_id: str) -> Path:
