@@ -52,24 +52,31 @@ async def answer_left(folder: Path) -> None:
         await anyio.lowlevel.checkpoint()
 
 
-async def test_the_first_answer_is_taken_and_the_second_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("second", [True, False])
+async def test_the_first_answer_is_taken_and_who_answers_otherwise_is_told_so(tmp_path: Path, second: bool) -> None:
     mine, question = posted(tmp_path)
     [shown] = board.open_on_disk(tmp_path, "run")
     assert (shown.question_id, shown.tool, shown.action) == (WEIRD, "Bash", "touch made")
+    refused: list[str] = []
+
+    async def answer(allowed: bool) -> None:
+        try:
+            await board.deliver(tmp_path, WEIRD, allowed=allowed, reason="so decided")
+        except ClinvkError as error:
+            refused.append(error.failure.message)
+
     with anyio.fail_after(PATIENCE_SECS):
         async with anyio.create_task_group() as tasks:
-
-            async def answer(allowed: bool) -> None:
-                await board.deliver(tmp_path, WEIRD, allowed=allowed, reason="so decided")
-
             tasks.start_soon(answer, True)
             await answer_left(tmp_path)
-            tasks.start_soon(answer, False)
+            tasks.start_soon(answer, second)
             await anyio.lowlevel.checkpoint()
             mine.look(question)
             mine.close(question)
+        await answer(second)  # long after it was decided
     assert (question.allowed, question.reason, question.lapsed) == (True, "so decided", False)
     assert (board.open_on_disk(tmp_path, "run"), board.fate(tmp_path, WEIRD)) == ([], "answered")
+    assert refused == ([] if second else [board.not_open(WEIRD).failure.message] * 2)
     assert left(tmp_path) == []
 
 

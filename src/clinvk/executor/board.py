@@ -33,7 +33,7 @@ class Board:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._asked: dict[str, dict[str, str]] = {}
+        self._asked: dict[str, dict[str, str | bool]] = {}
 
     def post(self, question: Question) -> None:
         """Show a question; where that cannot be written, only this process can have it answered."""
@@ -47,18 +47,19 @@ class Board:
 
     def close(self, question: Question) -> None:
         """It was decided, or given up; an answer that comes later meets no question."""
-        self._settle({question.question_id: "lapsed" if question.lapsed else "answered"})
+        decided: dict[str, str | bool] = {"fate": "answered", "allowed": question.allowed}
+        self._settle({question.question_id: {"fate": "lapsed"} if question.lapsed else decided})
 
     def end(self) -> None:
         """Nothing is decided any more: the agent has ended, or somebody else drives the run on."""
-        self._settle({name: "lapsed" for name, asked in self._asked.items() if asked["fate"] == "open"})
+        self._settle({name: {"fate": "lapsed"} for name, asked in self._asked.items() if asked["fate"] == "open"})
 
-    def _settle(self, fates: Mapping[str, Fate]) -> None:
-        if not fates:
+    def _settle(self, settled: Mapping[str, dict[str, str | bool]]) -> None:
+        if not settled:
             return
-        self._asked.update({name: {"fate": fate} for name, fate in fates.items()})
+        self._asked.update(settled)
         self._save()
-        for name in fates:
+        for name in settled:
             with suppress(OSError):
                 _answer(self._folder, name).unlink(missing_ok=True)
 
@@ -107,26 +108,25 @@ def fate(folder: Path, question_id: str) -> Fate | None:
 async def deliver(folder: Path, question_id: str, *, allowed: bool, reason: str) -> None:
     """Answer a question of a run that another process drives; only the first answer counts.
 
-    Raises: ClinvkError(invalid_request) when it is not open any more, (timeout) when its driver does not take it,
-    (internal) when the answer cannot be written.
+    Raises: ClinvkError(invalid_request) when it is not open any more, or was decided otherwise, (timeout) when its
+    driver does not take it, (internal) when the answer cannot be written.
     """
     path = _answer(folder, question_id)
+    is_left = False
     if fate(folder, question_id) == "open":
-        _leave(path, {"allowed": allowed, "reason": reason})
+        is_left = _leave(path, {"allowed": allowed, "reason": reason})
         with anyio.move_on_after(TAKE_SECS):
             while fate(folder, question_id) == "open":  # noqa: ASYNC110 - another process changes it
                 await anyio.sleep(LOOK_SECS)
-    match fate(folder, question_id):
-        case "answered":
-            return
-        case "open":
-            with suppress(OSError):
-                path.unlink()
-            raise ClinvkError("timeout", f"the process that drives the run took no answer within {TAKE_SECS:g} s")
-        case _:
-            with suppress(OSError):
-                path.unlink()
-            raise not_open(question_id)
+    if is_left:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+    end = fate(folder, question_id)
+    if end == "answered" and _decided(folder, question_id) in (allowed, None):
+        return
+    if end == "open":
+        raise ClinvkError("timeout", f"the process that drives the run took no answer within {TAKE_SECS:g} s")
+    raise not_open(question_id)
 
 
 def not_open(question_id: str) -> ClinvkError:
@@ -138,16 +138,18 @@ def not_open(question_id: str) -> ClinvkError:
     )
 
 
-def _leave(path: Path, answer: dict[str, Any]) -> None:
-    """Leave the answer, unless another one is on its way: all of it or nothing, whenever its writer is killed."""
+def _leave(path: Path, answer: dict[str, Any]) -> bool:
+    """Leave the answer, all of it or nothing, whenever its writer is killed; False where another one is on its way."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     write_whole(beside, json.dumps(answer).encode())
     try:
         with writing(path), suppress(FileExistsError):
             os.link(beside, path)
+            return True
     finally:
         with suppress(OSError):
             beside.unlink()
+    return False
 
 
 def _answer(folder: Path, question_id: str) -> Path:
@@ -159,6 +161,12 @@ def _is_driven(state: dict[str, Any]) -> bool:
     """Whether the process that asked still lives; a recycled pid does not count."""
     pid = state.get("pid")
     return isinstance(pid, int) and state.get("start") is not None and start_time(pid) == state["start"]
+
+
+def _decided(folder: Path, question_id: str) -> bool | None:
+    """What was decided, None where that is not known."""
+    allowed = _asked(_read(folder / "questions.json")).get(question_id, {}).get("allowed")
+    return allowed if isinstance(allowed, bool) else None
 
 
 def _asked(state: dict[str, Any]) -> dict[str, dict[str, Any]]:
