@@ -9,7 +9,9 @@ from clinvk.executor.questions import Question
 from clinvk.request import PromptRequest, RunsRequest
 from clinvk.response import PromptResult
 from clinvk.tools import prompt, runs
+from clinvk.tools.asking import decide, heeding
 from clinvk.tools.caller import Caller, QuestionPending
+from clinvk.tools.waiting import ended
 from fakes import agent
 from fakes.world import PATIENCE_SECS, World
 
@@ -65,4 +67,24 @@ async def test_a_person_whose_answer_was_not_taken_elsewhere_is_asked_again(
             shown = await runs.runs(app, request, Caller(client="test", cwd=world.workdir, ask=ask))
             assert isinstance(shown.result, PromptResult)
             assert (shown.result.status, asked) == ("completed", ["touch made"] * 2)
+    assert (world.workdir / "made").exists()
+
+
+async def test_of_a_run_that_has_just_ended_no_question_is_left(world: World) -> None:
+    text = agent.prompt({"ask": "touch made"}, {"answer": "over"})
+    with anyio.fail_after(PATIENCE_SECS):
+        async with world.app() as driving, world.app() as app:
+            caller = Caller(client="test", cwd=world.workdir, asks_later=True)
+            with pytest.raises(QuestionPending) as pending:
+                await prompt.prompt(driving, PromptRequest(prompt=text, backend="claude"), caller)
+            question = pending.value.question
+
+            async def until() -> None:
+                with pytest.raises(anyio.get_cancelled_exc_class()):  # the question was seen
+                    await anyio.sleep_forever()
+                with anyio.CancelScope(shield=True):
+                    await decide(driving, question, allowed=True, reason="so decided")
+                    await ended(app, question.run_id)
+
+            await heeding(app, question.run_id, caller, until)
     assert (world.workdir / "made").exists()

@@ -12,6 +12,7 @@ from clinvk.executor.live import LiveRun
 from clinvk.executor.questions import Question
 from clinvk.tools.app import App
 from clinvk.tools.caller import Ask, Caller, QuestionPending
+from clinvk.tools.settle import settled
 
 LOOK_SECS = 0.1  # how often a run that another process drives is looked at
 
@@ -72,7 +73,7 @@ async def heeding(app: App, run_id: str, caller: Caller, until: Callable[[], Awa
         tasks.cancel_scope.cancel()
     if failed is not None:
         raise failed
-    if elsewhere.pending is not None:
+    if elsewhere.pending is not None and settled(app, run_id).status == "running":
         raise QuestionPending(elsewhere.pending)
 
 
