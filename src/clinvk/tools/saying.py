@@ -11,7 +11,6 @@ from typing import Any, cast
 from clinvk.executor.spool import KEPT_CHARS
 
 TAIL_BYTES = 1 << 20  # of events.jsonl; the newest message seldom begins before that
-_BOUNDARIES = frozenset({"text_end", "tool_started", "tool_finished"})
 
 
 def newest_message(folder: Path) -> tuple[str, bool]:
@@ -44,12 +43,14 @@ def _newest(lines: Iterable[bytes]) -> tuple[str, bool]:
         except ValueError:  # cut off, at the beginning or just being written
             continue
         event = cast("dict[str, Any]", told) if isinstance(told, dict) else {}
-        kind = event.get("type")
-        if kind in _BOUNDARIES:
-            is_fresh = True
-        elif kind == "text_delta" and event["text"]:
-            if is_fresh:
-                parts.clear()
-                is_fresh, is_whole = False, True
-            parts.append(event["text"])
+        match event:
+            case {"type": "text_end" | "tool_started" | "tool_finished"}:
+                is_fresh = True
+            case {"type": "text_delta", "text": str(text)} if text:
+                if is_fresh:
+                    parts.clear()
+                    is_fresh, is_whole = False, True
+                parts.append(text)
+            case _:  # nothing that was said, or damaged
+                pass
     return "".join(parts), is_whole
