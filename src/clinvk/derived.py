@@ -34,9 +34,9 @@ class Derived:
             private_folder(self.path.parent)
             try:
                 return self._used_on_disk(read)
-            except sqlite3.OperationalError:
-                raise  # locked, full, read-only: nothing is wrong with the file
-            except sqlite3.DatabaseError:
+            except sqlite3.DatabaseError as error:
+                if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                    raise  # locked, full, read-only: nothing is wrong with the file; else a table is missing
                 for suffix in ("", "-wal", "-shm"):
                     self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
                 with suppress(sqlite3.DatabaseError):

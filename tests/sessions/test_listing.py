@@ -1,5 +1,6 @@
 import shutil
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -131,6 +132,21 @@ def test_an_index_of_another_version_is_built_again(store: SessionStore, home: P
     db.execute("PRAGMA user_version = 99")
     db.close()
     assert listed(store) == ["one"]
+
+
+def test_an_index_without_its_tables_is_built_again(store: SessionStore, home: Path) -> None:
+    def tables() -> set[str]:
+        with closing(sqlite3.connect(home / "cache" / "sessions.sqlite", isolation_level=None)) as db:
+            return {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE sql IS NOT NULL")}
+
+    made(store, "one")
+    assert listed(store) == ["one"]
+    whole = tables()
+    with closing(sqlite3.connect(home / "cache" / "sessions.sqlite", isolation_level=None)) as db:
+        db.execute("DROP TABLE heads")
+    assert tables() < whole
+    assert listed(store) == ["one"]
+    assert tables() == whole
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(store: SessionStore, home: Path) -> None:
