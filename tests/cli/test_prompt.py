@@ -252,7 +252,7 @@ def test_a_failure_is_said_in_every_format(world: World) -> None:
 
 def test_partial_output_of_a_failure_is_kept_and_shown(world: World) -> None:
     done = run(world, steps({"answer": "so far"}, {"fail": "overloaded"}))
-    assert (done.returncode, done.stdout) == (1, "so far\n")
+    assert (done.returncode, done.stdout) == (5, "so far\n")
 
 
 def test_tokens_and_time_are_shown_where_the_configuration_asks_for_them(world: World) -> None:
