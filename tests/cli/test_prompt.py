@@ -232,6 +232,17 @@ def test_the_exit_code_tells_what_went_wrong(world: World, words: tuple[str, ...
     assert "\n  hint: " in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("message", "ended", "code"), [("[API Error: fetch failed]", 247, 5), ("it broke", 42, 42), ("it broke", 100, 100)]
+)
+def test_an_error_of_the_models_service_ends_with_5_and_others_as_the_backend_does(
+    world: World, message: str, ended: int, code: int
+) -> None:
+    told = {"type": "result", "status": "error", "error": {"type": "Error", "message": message}}
+    done = run(world, "-b", "gemini", steps({"raw": json.dumps(told) + "\n"}, {"exit": ended}))
+    assert (done.returncode, done.stdout) == (code, "")
+
+
 def test_a_backend_that_is_not_there_ends_with_2(world: World) -> None:
     missing = {"CLINVK_BACKENDS__CLAUDE__COMMAND": "no-such-program", "CLINVK_BACKEND": "claude"}
     done = run(world, "hi", env=missing)

@@ -31,6 +31,8 @@ def _of_prompt(result: PromptResult) -> int:
         return exits.OK if result.status in ("completed", "running") else exits.GENERAL
     if result.error.code == "overloaded" and result.exit_code is not None:
         return exits.API  # the model's service is; where clinvk itself is, no program was started
+    if result.error.code == "backend_error" and "http_status" in result.error.details:
+        return exits.API  # of the service; the exit code of Gemini CLI is then that status modulo 256
     code = exits.of_error(result.error.code)
     return result.exit_code or exits.GENERAL if code == exits.GENERAL else code
 
