@@ -331,9 +331,12 @@ async def test_an_answer_that_is_not_of_the_wanted_shape_is_told_by_the_callers_
     asked = {"model": "offline", "messages": user("offline:json=[1]"), "response_format": {"type": "json_object"}}
     async with gateway(world) as server:
         answer = await server.post("/openai/v1/chat/completions", asked)
+        kept = await server.client.get(f"/api/v1/runs/{answer.headers['x-clinvk-run']}")
     assert answer.status_code == 502
     assert "fits response_format: " in answer.json()["error"]["message"]
     assert "output_schema" not in answer.text
+    assert "what it answered is kept as the output of its run" in answer.json()["error"]["message"]
+    assert kept.json()["result"]["output"] == "[1]"
 
 
 async def test_header_and_body_may_say_the_same(world: World) -> None:

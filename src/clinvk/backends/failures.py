@@ -313,7 +313,7 @@ def mismatch(advice: Advice, why: str) -> Failure:
         advice,
         "output_unreadable",
         f"{advice.title} gave no answer that fits output_schema: {why}",
-        hint="try again, or make output_schema simpler; the text of the answer is in output",
+        hint="try again, or make output_schema simpler; what it answered is kept as the output of its run",
     )
 
 
