@@ -9,6 +9,11 @@ from gateway_fakes.server import Json, events, gateway, lines
 
 pytestmark = pytest.mark.anyio
 
+CODEX_TOOL = (
+    '{"type":"item.started","item":{"id":"item_1","type":"command_execution","command":"touch made",'
+    '"aggregated_output":"","exit_code":null,"status":"in_progress"}}\n'
+)
+
 
 async def test_a_prompt_is_answered_with_its_result(world: World) -> None:
     async with gateway(world) as server:
@@ -49,14 +54,14 @@ async def test_only_a_run_that_has_not_got_anywhere_may_be_repeated_by_itself(wo
     busy = {"fail": "Selected model is at capacity. Please try a different model."}
     told: list[tuple[int, str]] = []
     async with gateway(world) as server:
-        for steps in ([busy], [{"answer": "the file is changed"}, busy]):
+        for steps in ([busy], [{"answer": "the file is changed"}, busy], [{"raw": CODEX_TOOL}, busy]):
             asked = agent.prompt(*steps)
             plain = await server.post("/api/v1/prompt", {"prompt": asked, "backend": "codex"})
             chat = {"model": "codex", "messages": [{"role": "user", "content": asked}]}
             openai = await server.post("/openai/v1/chat/completions", chat)
             anthropic = await server.post("/anthropic/v1/messages", chat)
             told += [(got.status_code, got.headers["x-should-retry"]) for got in (plain, openai, anthropic)]
-    assert told == [(429, "true"), (429, "true"), (529, "true"), (429, "false"), (429, "false"), (529, "false")]
+    assert told == [(429, "true"), (429, "true"), (529, "true"), *[(429, "false"), (429, "false"), (529, "false")] * 2]
 
 
 async def test_partial_output_is_in_the_body_of_a_failure(world: World) -> None:

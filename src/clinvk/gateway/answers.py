@@ -70,10 +70,10 @@ _ANTHROPIC_TYPES = {
 }
 
 
-def of_result(result: Result, headers: Mapping[str, str] | None = None) -> Response:
+def of_result(result: Result, *, used_tools: bool = False) -> Response:
     """A result with its status; a single prompt that failed has that of its error, partial output and all."""
     status = 200
-    extra = dict(headers or {})
+    extra: dict[str, str] = {}
     if not isinstance(result, Planned):
         if result.run_id:
             extra |= {"X-Clinvk-Run": result.run_id}
@@ -82,7 +82,7 @@ def of_result(result: Result, headers: Mapping[str, str] | None = None) -> Respo
             extra |= {"Location": location(result.run_id), "Preference-Applied": "respond-async"}
         elif isinstance(result, PromptResult) and result.error is not None:
             status = STATUS[result.error.code]
-            extra |= retry_headers(status, result.error, result)
+            extra |= retry_headers(status, result.error, result, used_tools=used_tools)
     return Response(result.model_dump_json(), status, media_type="application/json", headers=extra)
 
 
@@ -109,7 +109,8 @@ def of_failure(
         status = anthropic_status(status, failure)
         body = anthropic_error(status, failure, scope.get("clinvk.request_id", ""))
     headers = {"X-Clinvk-Run": trail.run_id} if trail.run_id else {}
-    return JSONResponse(body, status, headers=headers | retry_headers(status, failure, result))
+    told = retry_headers(status, failure, result, used_tools=trail.used_tools)
+    return JSONResponse(body, status, headers=headers | told)
 
 
 def in_words_of_http(failure: Failure) -> Failure:
@@ -125,9 +126,12 @@ def refused(scope: Scope, status: int, failure: Failure) -> Response:
     return of_failure(scope, failure, status)
 
 
-def retry_headers(status: int, failure: Failure, result: RunResult | None = None) -> dict[str, str]:
+def retry_headers(
+    status: int, failure: Failure, result: RunResult | None = None, *, used_tools: bool = False
+) -> dict[str, str]:
     """Whether and when to try again. The SDKs would repeat 409, 429 and 5xx, whatever they cost, if not told."""
-    may_repeat = failure.retryable and failure.code in UNSPENT and not (result and _has_cost(result))
+    has_cost = used_tools or (result is not None and _has_cost(result))
+    may_repeat = failure.retryable and failure.code in UNSPENT and not has_cost
     headers = {"X-Should-Retry": "true" if may_repeat else "false"}
     if status in (429, 529) or (status == 503 and failure.retryable):
         headers["Retry-After"] = str(max(1, math.ceil(failure.retry_after_secs or RETRY_SECS)))

@@ -233,6 +233,7 @@ async def answered(service: Service, request: Request, chat: Chat, listener: Lis
                 hint="server.request_timeout_secs sets the limit; what the backend said so far is kept with its run",
             ) from None
     assert isinstance(result, PromptResult)
+    trail.used_tools = service.used_tools(result)
     result.error = result.error and _as_written(result.error, chat)
     if result.output_truncated and result.structured_output is None:
         result.output = await anyio.to_thread.run_sync(lambda: "".join(output.text_of(service.app, result.run_id)))

@@ -144,7 +144,8 @@ def _is_dry(call: Call) -> bool:
 def _answer(service: Service, result: Result, patience: float) -> Response:
     failure = _why_unfinished(service, result, patience)
     if failure is None or isinstance(result, Planned):
-        return answers.of_result(result)
+        used_tools = not isinstance(result, Planned) and service.used_tools(result)
+        return answers.of_result(result, used_tools=used_tools)
     status = answers.STATUS[failure.code]
     headers = {"Location": answers.location(result.run_id), "X-Clinvk-Run": result.run_id}
     body = result.model_dump(mode="json") | {"error": asdict(failure)}

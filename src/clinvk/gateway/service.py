@@ -1,5 +1,7 @@
 """What the handlers share, and what a request tells the guards around it."""
 
+import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from clinvk.gateway.drain import Drain
 from clinvk.response import ChainResult, CompareResult, DryRunResult, DryRunsResult, ParallelResult, PromptResult
 from clinvk.tools.app import App
 from clinvk.tools.caller import Caller
+from clinvk.tools.eventlog import EventLog
 from clinvk.web.guard import OWNER
 
 TRAIL = "clinvk.trail"
@@ -31,6 +34,7 @@ class Trail:
     error_code: str = ""
     cost_usd: float | None = None
     prompts: list[str] = field(default_factory=list[str])
+    used_tools: bool = False
 
     def failed(self, failure: Failure) -> None:
         """The request was refused, or its run failed."""
@@ -71,6 +75,17 @@ def cost(result: RunResult) -> float | None:
     return sum(known) if known else None
 
 
+def _began_tool(log: EventLog) -> bool:
+    for line in log.lines():
+        with suppress(ValueError):  # damaged
+            match json.loads(line):
+                case {"type": "tool_started"}:
+                    return True
+                case _:
+                    pass
+    return False
+
+
 def trail_of(scope: Scope) -> Trail:
     """The trail of a request."""
     trail: Trail = scope.setdefault(TRAIL, Trail())
@@ -89,6 +104,11 @@ class Service:
     def wait_secs(self) -> float:
         """The longest wait of a call."""
         return self.app.config.server.request_timeout_secs
+
+    def used_tools(self, result: RunResult) -> bool:
+        """Whether an agent that failed without a word had used a tool before: it may have changed files."""
+        silent = [part.run_id for part in parts(result) if part.error is not None and not part.output]
+        return any(_began_tool(EventLog(self.app, run_id)) for run_id in silent)
 
     def session_of(self, run_id: str) -> str | None:
         """The session in which a run is a turn; there is none when it is ephemeral."""
