@@ -142,13 +142,17 @@ def _leave(path: Path, answer: dict[str, Any]) -> bool:
     """Leave the answer, all of it or nothing, whenever its writer is killed; False where another one is on its way."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     write_whole(beside, json.dumps(answer).encode())
-    try:
-        with writing(path), suppress(FileExistsError):
+    with writing(path), suppress(FileExistsError):
+        try:
             os.link(beside, path)
-            return True
-    finally:
-        with suppress(OSError):
-            beside.unlink()
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links: there the last of two answers stands
+            beside.replace(path)
+        finally:
+            with suppress(OSError):
+                beside.unlink()
+        return True
     return False
 
 
