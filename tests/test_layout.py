@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
-VOCABULARY = ("__init__", "derived", "errors", "events", "files", "request", "response")
+VOCABULARY = ("__init__", "awaiting", "derived", "errors", "events", "files", "request", "response")
 # What each part may import, besides itself and the vocabulary.
 BELOW: dict[str, tuple[str, ...]] = {
     "config": (),

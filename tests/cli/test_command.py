@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from clinvk import __version__
+from clinvk.awaiting import awaited
 from clinvk_command import COMMAND, MOST_SECS, NO_AGENTS, answered, clinvk, environment
 
 VERBS = ("mcp", "backends", "doctor", "config", "demo", "version")
@@ -324,6 +325,15 @@ def test_an_interrupt_ends_with_7_and_without_a_traceback(tmp_path: Path) -> Non
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=MOST_SECS)
     assert (process.returncode, output, errors) == (7, b"", b"clinvk: interrupted\n")
+
+
+def test_a_signal_wakes_what_waits_for_an_event() -> None:
+    async def wakes() -> int:
+        fd = signal.set_wakeup_fd(-1)  # without one, a signal just before the loop waits is seen after the next event
+        signal.set_wakeup_fd(fd)
+        return fd
+
+    assert awaited(wakes) != -1
 
 
 def test_an_interrupt_after_all_is_done_does_not_disturb_the_end() -> None:

@@ -25,10 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(call: Call) -> int:
     """Ask each for its version and print what is known."""
-    import anyio
+    from clinvk.awaiting import awaited
 
     loaded = call.loaded()
-    result = anyio.run(_asked, loaded, call)
+    result = awaited(_asked, loaded, call)
     if call.wants_json(loaded):
         call.console.document(result.model_dump(mode="json", exclude={"error"}))
     else:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import anyio
 
 from clinvk import __version__
+from clinvk.awaiting import awaited
 from clinvk.backends import registry
 from clinvk.backends.base import Backend
 from clinvk.cli.call import Call
@@ -86,7 +87,7 @@ def made(call: Call) -> Report:
     stored = _storage(loaded.home)
     report = Report(loaded, [_program(call), *_config(call), stored])
     if stored.state != "error":
-        anyio.run(_running, loaded, call, report)
+        awaited(_running, loaded, call, report)
     return report
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import anyio
 
+from clinvk.awaiting import awaited
 from clinvk.cli import driving, exits, parts, results, terminal
 from clinvk.cli.call import Call
 from clinvk.cli.person import Person
@@ -28,7 +29,7 @@ def read(app: App, **wanted: Any) -> RunsResult:
     """One request to `runs`; what is None was not asked."""
     given = {name: value for name, value in wanted.items() if value is not None}
     request = validated(RunsRequest, given, hint="see clinvk runs --help")
-    return anyio.run(operations.runs, app, request, Caller(client="cli", cwd=driving.working_directory()))
+    return awaited(operations.runs, app, request, Caller(client="cli", cwd=driving.working_directory()))
 
 
 def document(result: RunsResult) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def _facts(run: RunSummary) -> dict[str, str | None]:
 def wait(call: Call, loaded: Loaded, app: App) -> int:
     """Wait for the end of a run and show what came of it; the exit code is that of the run."""
     run_id = app.runs.resolve(call.args.id)
-    if not anyio.run(_ended, call, loaded, app, run_id):
+    if not awaited(_ended, call, loaded, app, run_id):
         raise ClinvkError(
             "timeout",
             f"run {run_id} still runs after {call.args.timeout:g} s",

@@ -107,13 +107,12 @@ def _list(call: Call, loaded: "Loaded", app: "App") -> int:
 
 
 def _cancel(call: Call, app: "App") -> int:
-    import anyio
-
+    from clinvk.awaiting import awaited
     from clinvk.request import CancelRequest
     from clinvk.tools.runs import cancel
 
     ids = [app.runs.resolve(given) for given in call.args.ids]
-    cancelled = [anyio.run(cancel, app, CancelRequest(run_id=run_id)) for run_id in ids]
+    cancelled = [awaited(cancel, app, CancelRequest(run_id=run_id)) for run_id in ids]
     if call.wants_json():
         documents = [result.model_dump(mode="json") for result in cancelled]
         call.console.document(documents[0] if len(documents) == 1 else documents)

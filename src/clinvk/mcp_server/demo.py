@@ -13,6 +13,7 @@ import anyio
 from mcp import Client, MCPError, StdioServerParameters
 from pydantic import BaseModel
 
+from clinvk.awaiting import awaited
 from clinvk.backends.registry import BUILT_IN
 from clinvk.config.cascade import Loaded
 from clinvk.errors import Failure
@@ -86,7 +87,7 @@ def main(
     loaded: Loaded, environ: Mapping[str, str], *, say: Say, offline: bool = False, keep: bool = False
 ) -> dict[str, Any]:
     """Show every step; the report: `ok`, the backends used, and each step's outcome."""
-    return anyio.run(_shown, loaded, environ, say, offline, keep)
+    return awaited(_shown, loaded, environ, say, offline, keep)
 
 
 async def _shown(loaded: Loaded, environ: Mapping[str, str], say: Say, offline: bool, keep: bool) -> dict[str, Any]:
