@@ -127,13 +127,21 @@ def append_line(path: Path, line: bytes) -> int:
     return size + len(data)
 
 
+def locked(lock: int) -> bool:
+    """Take the lock of an open file unless somebody holds it this very moment. Raises OSError where there are none."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def taken(lock: int) -> bool:
-    """Take the lock of an open file, now or not at all."""
+    """Take the lock of an open file, now or not at all, past those who only look whether it is held."""
     for attempt in range(TAKE_TRIES):
         if attempt:
             time.sleep(TAKE_PAUSE_SECS)
-        with suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if locked(lock):
             return True
     return False
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,14 +81,16 @@ async def test_a_stdin_whose_writer_was_killed_meanwhile_is_at_its_end(tmp_path:
 @pytest.mark.parametrize("size", [1, 1 << 16, (1 << 20) - 1])
 async def test_what_a_command_is_to_read_outlasts_who_wrote_it(tmp_path: Path, size: int) -> None:
     folder = tmp_path / "run"
-    launch = replace(launch_in(folder, "/bin/cat"), detached=True)
+    launch = launch_in(folder, "/bin/cat")
     with keeping() as keeper, anyio.fail_after(PATIENCE_SECS):
-        with open_stdin(folder / "stdin", b"x" * size) as stdin:
-            stdin.close()
-            async with keeper.running(launch, [stdin.reader]):
-                pass
-        while (ending := read_ending(folder)) is None:  # noqa: ASYNC110 - a file
-            await anyio.sleep(0.01)
+        async with AsyncExitStack() as stack:
+            with open_stdin(folder / "stdin", b"x" * size) as stdin:
+                stdin.close()
+                process = await stack.enter_async_context(keeper.running(launch, [stdin.reader]))
+            while process.ending is None:
+                await process.news()
+    ending = read_ending(folder)
+    assert ending is not None
     assert (ending.reason, ending.exit_code) == ("exited", 0)
     assert (folder / "stdout").read_bytes() == b"x" * size
 
@@ -101,8 +104,8 @@ async def test_a_prompt_outlasts_a_server_that_ends_before_its_command_begins(wo
         keeper.send_signal(signal.SIGSTOP)
         begun = await prompt.prompt(app, PromptRequest(prompt=text, backend="claude", wait_secs=0), caller)
         assert isinstance(begun, PromptResult)
-        while app.executor.live[begun.run_id].stage != "running":  # noqa: ASYNC110 - its command is asked for
-            await anyio.sleep(0.01)
+        await anyio.wait_all_tasks_blocked()
+        assert app.executor.live[begun.run_id].stage == "running"  # its command is asked for
     os.kill(keeper.pid, signal.SIGCONT)  # Popen believes that it has ended
     async with world.app() as app:
         result = await waiting.rejoined(app, begun.run_id, PATIENCE_SECS, caller)

@@ -1,11 +1,13 @@
 """When the client of an MCP session counts as gone: never while it has a connection, nor before it could come back."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 import pytest
+from anyio.abc import TaskGroup
 from mcp import MCPError
 from starlette.types import Message, Receive, Scope, Send
 
@@ -44,7 +46,8 @@ class World:
         self.answer = anyio.Event()
         self.answered = False
         self.told = ""
-        self.noticed = 0
+        self.noticed = anyio.Event()  # that a connection was lost, and what that meant was seen to
+        self.tasks: TaskGroup | None = None
 
     async def call(self) -> None:
         context: Any = SimpleNamespace(method="tools/call", request=SimpleNamespace(scope=SCOPE))
@@ -67,67 +70,59 @@ class World:
             raise AssertionError(message)
 
         await self.presence(SCOPE, receive, send)
-        self.noticed += 1
+        self.noticed.set()
 
-    async def connected(self, number: int) -> None:
-        while len(self.connections.open) < number:
-            await anyio.lowlevel.checkpoint()
+    async def come(self) -> None:
+        """One more connection."""
+        assert self.tasks is not None
+        self.tasks.start_soon(self.connect)
+        await anyio.wait_all_tasks_blocked()
+
+
+@asynccontextmanager
+async def calling(monkeypatch: pytest.MonkeyPatch, absent_secs: float, connections: int = 1) -> AsyncGenerator[World]:
+    """A call that goes on while its client has so many connections."""
+    world = World(monkeypatch, absent_secs)
+    with anyio.fail_after(DEADLINE):
+        async with anyio.create_task_group() as tasks:
+            world.tasks = tasks
+            tasks.start_soon(world.call)
+            for _ in range(connections):
+                await world.come()
+            yield world
 
 
 async def test_a_call_ends_with_the_last_connection_of_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(monkeypatch, absent_secs=0.01)
-    with anyio.fail_after(DEADLINE):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(world.call)
-            tasks.start_soon(world.connect)
-            await world.connected(1)
-            world.connections.open[0].set()
-            await world.ended.wait()
-    assert (world.answered, world.told) == (False, "stopped: its client had left")
+    async with calling(monkeypatch, absent_secs=0.01) as world:
+        world.connections.open[0].set()
+        await world.ended.wait()
+        assert (world.answered, world.told) == (False, "stopped: its client had left")
 
 
 async def test_a_client_with_another_connection_has_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(monkeypatch, absent_secs=0)
-    with anyio.fail_after(DEADLINE):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(world.call)
-            for number in (1, 2):
-                tasks.start_soon(world.connect)
-                await world.connected(number)
-            world.connections.open[0].set()
-            while not world.noticed:
-                await anyio.lowlevel.checkpoint()
-            world.answer.set()
-            await world.ended.wait()
-            world.connections.open[1].set()
-    assert world.answered
+    async with calling(monkeypatch, absent_secs=0, connections=2) as world:
+        world.connections.open[0].set()
+        await world.noticed.wait()
+        world.answer.set()
+        await world.ended.wait()
+        assert world.answered
+        world.connections.open[1].set()
 
 
 async def test_a_client_that_comes_back_in_time_keeps_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(monkeypatch, absent_secs=2 * DEADLINE)
-    with anyio.fail_after(DEADLINE):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(world.call)
-            tasks.start_soon(world.connect)
-            await world.connected(1)
-            world.connections.open[0].set()
-            tasks.start_soon(world.connect)
-            await world.connected(2)
-            while not world.noticed:  # noqa: ASYNC110 - what waited for it to come back has ended
-                await anyio.sleep(0.001)
-            world.answer.set()
-            await world.ended.wait()
-            world.connections.open[1].set()
-    assert world.answered
+    async with calling(monkeypatch, absent_secs=2 * DEADLINE) as world:
+        world.connections.open[0].set()
+        await world.come()
+        await world.noticed.wait()  # what waited for it to come back has ended
+        world.answer.set()
+        await world.ended.wait()
+        assert world.answered
+        world.connections.open[1].set()
 
 
 async def test_nobody_is_waited_for_once_the_calls_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(monkeypatch, absent_secs=2 * DEADLINE)
-    with anyio.fail_after(DEADLINE):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(world.call)
-            tasks.start_soon(world.connect)
-            await world.connected(1)
-            world.connections.open[0].set()
-            world.calls.close()
-    assert (world.ended.is_set(), world.answered, world.told) == (True, False, "server is shutting down")
+    async with calling(monkeypatch, absent_secs=2 * DEADLINE) as world:
+        world.connections.open[0].set()
+        world.calls.close()
+        await world.noticed.wait()
+        assert (world.ended.is_set(), world.answered, world.told) == (True, False, "server is shutting down")

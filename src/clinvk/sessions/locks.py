@@ -4,7 +4,6 @@ The head lock guards a short read-modify-write; sessions share a fixed number of
 held for a whole run through an open descriptor, which may be handed to another process and then outlives this one.
 """
 
-import fcntl
 import os
 import time
 import zlib
@@ -13,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from clinvk.errors import ClinvkError
-from clinvk.files import is_held, private_folder, taken, writing
+from clinvk.files import is_held, locked, private_folder, taken, writing
 
 HEAD_LOCKS = 64
 HEAD_LOCK_SECS = 10.0  # holders need about a millisecond; only a stopped process or a dead disk takes this long
@@ -94,8 +93,7 @@ class Locks:
 def _taken_in_time(fd: int) -> bool:
     give_up = time.monotonic() + HEAD_LOCK_SECS
     while True:
-        with suppress(BlockingIOError):
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if locked(fd):
             return True
         if time.monotonic() > give_up:
             return False

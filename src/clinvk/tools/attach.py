@@ -4,7 +4,6 @@ Any such run that still goes on, whichever process drives it, or that has ended 
 A run of several that was cut off is continued.
 """
 
-import fcntl
 import json
 import os
 import time
@@ -17,7 +16,7 @@ import anyio
 from clinvk.errors import ClinvkError
 from clinvk.executor.live import LiveRun
 from clinvk.executor.runs import RunState, RunStore
-from clinvk.files import private, private_folder, writing
+from clinvk.files import locked, private, private_folder, writing
 from clinvk.tools.app import App
 from clinvk.tools.settle import settled
 
@@ -43,9 +42,9 @@ class Requests:
         with writing(path):
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if not _locked(lock):
+            if not locked(lock):
                 with anyio.move_on_after(CLAIM_SECS):
-                    while not _locked(lock):  # noqa: ASYNC110 - another process holds it
+                    while not locked(lock):  # noqa: ASYNC110 - another process holds it
                         await anyio.sleep(CLAIM_POLL_SECS)
             yield
         finally:
@@ -82,14 +81,6 @@ class Requests:
                 run_id = self.find(path.name)
                 if run_id is None or not runs.is_recorded(run_id):
                     self.forget(path.name)
-
-
-def _locked(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def live_twin(app: App, mark: str) -> LiveRun | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 
 from clinvk.errors import ClinvkError
+from clinvk.files import locked
 from clinvk.tools.app import App
 
 IsLast = Callable[[], bool]
@@ -33,11 +34,9 @@ def waiting_together(app: App, run_id: str) -> Generator[IsLast]:
 
 def _is_alone(lock: int) -> bool:
     """Whether nobody else waits; whether or not, the lock is not shared any more, so that one of two finds it so."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+    with suppress(OSError):
+        return locked(lock)
+    return False
 
 
 def tell(app: App, run_id: str) -> None:
