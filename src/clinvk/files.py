@@ -81,6 +81,18 @@ def private_folder(path: Path) -> None:
             raise NotADirectoryError(20, "is not a folder", str(path))
 
 
+def opened(path: Path, flags: int) -> int:
+    """A descriptor of a file that is made where it is missing, with its folder, for this user alone."""
+    flags |= os.O_CREAT | os.O_CLOEXEC
+    with writing(path):
+        try:
+            fd = os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            private_folder(path.parent)
+            fd = os.open(path, flags, 0o600)
+    return fd
+
+
 def write_whole(path: Path, data: bytes, *, sync: bool = False, sync_folder: bool = False) -> None:
     """Replace `path` by `data`, written beside: readers see the old bytes or the new ones, and a failure the old ones.
 
@@ -103,6 +115,20 @@ def write_whole(path: Path, data: bytes, *, sync: bool = False, sync_folder: boo
             raise
         if sync_folder:
             to_disk(path.parent)
+
+
+def write_unread(path: Path, data: bytes) -> None:
+    """Write a file that nobody reads before this returns; a failure leaves none."""
+    with writing(path):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            _write_all(fd, data)
+        except BaseException:
+            with suppress(OSError):
+                path.unlink()
+            raise
+        finally:
+            os.close(fd)
 
 
 def append_line(path: Path, line: bytes) -> int:

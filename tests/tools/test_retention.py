@@ -14,7 +14,6 @@ from clinvk.request import CancelRequest, ChainRequest, ParallelRequest, PromptR
 from clinvk.response import ChainResult, ParallelResult, PromptResult
 from clinvk.tools import chain, parallel, prompt, runs
 from clinvk.tools.app import App
-from clinvk.tools.attach import Requests
 from clinvk.tools.prepare import fingerprint
 from clinvk.tools.retention import DAY, clean_runs, task_secs
 from clinvk.tools.waiting import ended
@@ -158,7 +157,7 @@ async def cut_off_chain(world: World, app: App, texts: list[str]) -> ChainReques
     app.runs.finish("beef", PromptResult.model_validate(answer), sync=False)
     app.runs.add_child("cafe", "beef")
     os.close(lock)
-    Requests(app.home).note(mark, "cafe")
+    app.requests.note(mark, "cafe")
     return request
 
 
@@ -186,12 +185,14 @@ async def test_what_crashes_left_behind_is_removed(world: World) -> None:
         for name in (".half", ".begun"):
             (app.runs.folder / name).mkdir()
         os.utime(app.runs.folder / ".half", (0, 0))
-        Requests(app.home).note("mark", "gone")
-        Requests(app.home).note("other", run_id)
+        gone = await ask(app, world, "two")
+        app.requests.note("mark", gone)
+        app.runs.delete(gone)
+        app.requests.note("other", run_id)
         limits = LimitsConfig(run_retention_days=1)
         assert clean_runs(app, limits, now=later(app, run_id, 0.5)) == []
         assert [(app.runs.folder / name).exists() for name in (".half", ".begun")] == [False, True]
-        assert (Requests(app.home).find("mark"), Requests(app.home).find("other")) == (None, run_id)
+        assert (app.requests.find("mark"), app.requests.find("other")) == (None, run_id)
         assert sorted(clean_runs(app, limits, now=later(app, run_id, 2))) == sorted(["beef", run_id])
 
 

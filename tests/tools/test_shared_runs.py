@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from clinvk.executor import executor
+from clinvk.executor import marks
 from clinvk.request import CancelRequest, ChainRequest, PromptRequest
 from clinvk.response import ChainResult, PromptResult
 from clinvk.tools import chain, prompt, runs
@@ -122,7 +122,7 @@ async def test_a_shared_run_goes_on_once_somebody_was_told_its_id(world: World) 
 async def test_a_run_that_is_stopped_with_who_asked_first_is_begun_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executor, "LOOK_SECS", 2 * PATIENCE_SECS)  # the driver does not see in time that it is shared
+    monkeypatch.setattr(marks, "LOOK_SECS", 2 * PATIENCE_SECS)  # the driver does not see in time that it is shared
     up = world.fifo("up")
     text = agent.prompt({"reach": str(up)}, {"hang": True})
     one, two = Asker(), Asker()

@@ -1,6 +1,7 @@
 """Values of a request on their way into an argv: no value can become a flag, no file is taken on trust."""
 
 from pathlib import Path
+from stat import S_ISREG
 
 from clinvk.errors import ClinvkError
 
@@ -87,6 +88,7 @@ def bad_file(backend: str, path: Path, why: str) -> ClinvkError:
 def present(path: Path) -> bool:
     """Whether there is a file with content at `path`; an unreadable place has none for us."""
     try:
-        return path.is_file() and path.stat().st_size > 0
+        about = path.stat()
     except OSError:
         return False
+    return S_ISREG(about.st_mode) and about.st_size > 0

@@ -19,7 +19,7 @@ def check_workdir(path: str | None, config: Config, default: Path) -> Path:
             first, so that the answer for a place outside of it does not tell what exists there.
     """
     asked = path or str(default)
-    resolved = _resolve(asked, default)
+    resolved = _resolve(path, default)
     _require_allowed(asked, resolved, config)
     try:
         if resolved.is_dir():
@@ -30,14 +30,14 @@ def check_workdir(path: str | None, config: Config, default: Path) -> Path:
     raise _invalid(asked, trouble)
 
 
-def _resolve(asked: str, default: Path) -> Path:
+def _resolve(path: str | None, default: Path) -> Path:
     try:
-        return (default / Path(asked).expanduser()).resolve()
+        return (default / Path(path).expanduser() if path else default).resolve()
     except ValueError:
-        raise _invalid(asked, "is not a valid path") from None
+        raise _invalid(path or str(default), "is not a valid path") from None
     except (OSError, RuntimeError) as error:  # name too long; a symlink loop, or `~nobody`
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise _invalid(asked, f"cannot be used: {reason}") from None
+        raise _invalid(path or str(default), f"cannot be used: {reason}") from None
 
 
 def _require_allowed(asked: str, resolved: Path, config: Config) -> None:

@@ -5,16 +5,16 @@ It asks a backend for a command and for the meaning of its output, and knows non
 
 import os
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import (
     AbstractContextManager,
     AsyncExitStack,
     ExitStack,
     asynccontextmanager,
-    contextmanager,
     nullcontext,
     suppress,
 )
+from pathlib import Path
 
 import anyio
 import anyio.abc
@@ -26,16 +26,16 @@ from clinvk.executor.admission import Admission, Start
 from clinvk.executor.conclude import Conclusion, conclude
 from clinvk.executor.conversing import conversing
 from clinvk.executor.live import LiveRun, Watcher
+from clinvk.executor.marks import MarkWatch
 from clinvk.executor.plan import Plan, Prepared, dump
 from clinvk.executor.process import Adopted, Keeper, Launch
 from clinvk.executor.proctree import kill_strays
 from clinvk.executor.reading import Reading, follow
-from clinvk.executor.runs import Mark, RunRecord, RunStore
+from clinvk.executor.runs import RunRecord, RunStore
 from clinvk.executor.spool import chunks
 from clinvk.executor.stdin import Stdin, open_stdin
-from clinvk.files import write_whole, writing
+from clinvk.files import write_unread, write_whole, writing
 
-LOOK_SECS = 0.2  # how often it is looked whether another process has marked a run
 CLOSE_SECS = 5.0  # for the runs that are still waited on to end, when the server stops: grace + sweep + saving
 
 Work = Callable[[LiveRun], Awaitable[BaseModel]]
@@ -50,6 +50,7 @@ class Executor:
         self.runs = runs
         self.keeper = keeper
         self.admission = admission
+        self.marks = MarkWatch(runs)
         self.live: dict[str, LiveRun] = {}
         self.watchers: list[Watcher] = []
         self.closing = False
@@ -61,6 +62,7 @@ class Executor:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             tasks.start_soon(self.keeper.kept_alive)
+            tasks.start_soon(self.marks.look)
             try:
                 yield
             finally:
@@ -189,25 +191,7 @@ class Executor:
         """While the run waits for a place, another process can only leave a mark to cancel it."""
         if not self.admission.is_full(live.record.backend):
             return nullcontext()
-        return self.once_marked(live.record.id, "cancel", live.cancel)
-
-    @contextmanager
-    def once_marked(self, run_id: str, mark: Mark, act: Callable[[], None]) -> Generator[None]:
-        """Do something in the time of the scope as soon as another process has set a mark on a run."""
-        looking = anyio.CancelScope()
-
-        async def look() -> None:
-            with looking:
-                while not self.runs.marked(run_id, mark):  # noqa: ASYNC110 - another process sets it
-                    await anyio.sleep(LOOK_SECS)
-                act()
-
-        if self._tasks is not None:
-            self._tasks.start_soon(look)
-        try:
-            yield
-        finally:
-            looking.cancel()
+        return self.marks.once_marked(live.record.id, "cancel", live.cancel)
 
     async def _run(
         self, prepared: Prepared, live: LiveRun, locks: Sequence[int], start: Start
@@ -218,9 +202,9 @@ class Executor:
         with reading.open_unless_it_fails(), ExitStack() as stack:
             self._write_files(prepared)
             reading.take([RunStarted(prepared.plan.run_id, prepared.plan.backend.NAME)])
-            stdin = self._stdin(prepared, stack)
+            stdin = _stdin(prepared, reading.folder / "stdin", stack)
             kept = [live.lock, *locks] if stdin is None else [live.lock, *locks, stdin.reader]
-            async with self.keeper.running(self._launch(prepared, live), kept) as process:
+            async with self.keeper.running(_launch(prepared, live, reading.folder), kept) as process:
                 live.started(process)
                 start.begun.set()
                 if stdin is None:
@@ -262,26 +246,6 @@ class Executor:
         for path, data in command.files.items():
             write_whole(path, data)
 
-    def _stdin(self, prepared: Prepared, stack: ExitStack) -> Stdin | None:
-        """What the command reads: a file, or for an interactive command a pipe that stays open."""
-        path = self.runs.path(prepared.plan.run_id) / "stdin"
-        if prepared.command.interactive:
-            return stack.enter_context(open_stdin(path, prepared.command.stdin))
-        write_whole(path, prepared.command.stdin)
-        return None
-
-    def _launch(self, prepared: Prepared, live: LiveRun) -> Launch:
-        folder = self.runs.path(prepared.plan.run_id)
-        return Launch(
-            folder=folder,
-            argv=prepared.command.argv,
-            env={**dict.fromkeys(prepared.command.blanked, ""), **prepared.env, **prepared.command.env},
-            cwd=prepared.command.cwd,
-            stdin=folder / "stdin",
-            limits=prepared.limits,
-            detached=live.handed,
-        )
-
     def _finish(
         self, plan: Plan, live: LiveRun | None, reading: Reading, conclusion: Conclusion, save: Saver
     ) -> BaseModel:
@@ -307,3 +271,23 @@ def _judged(plan: Plan, reading: Reading, ending: Ending, live: LiveRun | None =
 
 def _never_started() -> Ending:
     return Ending(reason="cancelled", message="cancelled before it was started")
+
+
+def _stdin(prepared: Prepared, path: Path, stack: ExitStack) -> Stdin | None:
+    """What the command reads: the file `path`, or for an interactive command a pipe that stays open."""
+    if prepared.command.interactive:
+        return stack.enter_context(open_stdin(path, prepared.command.stdin))
+    write_unread(path, prepared.command.stdin)
+    return None
+
+
+def _launch(prepared: Prepared, live: LiveRun, folder: Path) -> Launch:
+    return Launch(
+        folder=folder,
+        argv=prepared.command.argv,
+        env={**dict.fromkeys(prepared.command.blanked, ""), **prepared.env, **prepared.command.env},
+        cwd=prepared.command.cwd,
+        stdin=folder / "stdin",
+        limits=prepared.limits,
+        detached=live.handed,
+    )

@@ -284,8 +284,10 @@ def _receive(stream: socket.socket) -> tuple[bytes, list[int]] | None:
 
 
 def _send(stream: socket.socket, body: bytes, fds: Iterable[int]) -> None:
-    socket.send_fds(stream, [struct.pack("!I", len(body))], list(fds))
-    stream.sendall(body)
+    header = struct.pack("!I", len(body))
+    sent = socket.send_fds(stream, [header, body], list(fds))  # at once: it wakes the other process
+    if sent < len(header) + len(body):
+        stream.sendall((header + body)[sent:])
 
 
 def send(server: socket.socket, request: Mapping[str, Any], fds: Iterable[int]) -> None:

@@ -1,7 +1,7 @@
 """A prompt with everything resolved: what the executor needs to start it, and to judge it again later."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +47,18 @@ class Prepared:
     explain: Callable[[Failure], Awaitable[Failure]] | None = None
 
 
+_TURN = tuple(each.name for each in fields(Turn))
+
+
 def dump(plan: Plan) -> dict[str, Any]:
     """The plan as JSON, for the record of the run; the prompt is in the request already."""
     turn = plan.turn
-    raw = asdict(turn) | {
+    raw = {name: getattr(turn, name) for name in _TURN} | {
         "prompt": "",
         "workdir": str(turn.workdir),
         "scratch": str(turn.scratch),
         "images": [str(path) for path in turn.images],
+        "usage_before": None if turn.usage_before is None else asdict(turn.usage_before),
     }
     return {
         "turn": raw,

@@ -23,13 +23,14 @@ import shutil
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clinvk.errors import ClinvkError
-from clinvk.files import is_held, private, reading, taken, to_disk, write_whole, writing
+from clinvk.files import is_held, private, reading, taken, to_disk, write_unread, write_whole, writing
 
 RunKind = Literal["prompt", "parallel", "chain", "compare"]
 Mark = Literal["handed", "read", "cancel", "task", "shared", "lent", "told"]
@@ -94,7 +95,7 @@ class RunStore:
 
     def path(self, run_id: str) -> Path:
         """The folder of a run."""
-        return self.folder / run_id
+        return _path(self._prefix, run_id)
 
     def create(self, record: RunRecord) -> int:
         """Make the run's folder and record; the open descriptor holds its lock until it is closed.
@@ -108,7 +109,7 @@ class RunStore:
             lock = os.open(hidden / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            write_whole(hidden / "request.json", record.model_dump_json().encode())
+            write_unread(hidden / "request.json", record.model_dump_json().encode())
             with writing(folder):
                 hidden.rename(folder)
         except BaseException:
@@ -161,13 +162,14 @@ class RunStore:
 
     def _put(self, run_id: str, mark: str) -> None:
         folder = self.path(run_id)
+        path = f"{folder}/{mark}"
         with writing(folder), suppress(FileExistsError):
             try:
-                os.link(folder / "run.lock", folder / mark)  # one more name of an empty file; a new file costs more
+                os.link(f"{folder}/run.lock", path)  # one more name of an empty file; a new file costs more
             except FileExistsError:
                 raise
             except OSError:  # no lock, or a file system without links
-                os.close(os.open(folder / mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
     def marked(self, run_id: str, mark: Mark) -> bool:
         """Whether a mark is set."""
@@ -344,6 +346,12 @@ class RunStore:
         self._finished.pop(run_id, None)
         self._briefs.pop(run_id, None)
         shutil.rmtree(gone, ignore_errors=True)
+
+
+@lru_cache(maxsize=256)
+def _path(prefix: str, run_id: str) -> Path:
+    """Made once for the dozen times that a run needs it."""
+    return Path(prefix + run_id)
 
 
 def _is_there(path: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clinvk.errors import ClinvkError
-from clinvk.files import private_folder
+from clinvk.files import opened
 
 JOURNAL_LIMIT_BYTES = 4 * 1024 * 1024
 _TAIL_BYTES = 64
@@ -82,8 +82,7 @@ class Journal:
     def _append(self, mark: str) -> None:
         # Suppressed: the session itself is written; the folder scan finds what the journal does not name.
         with suppress(OSError, ClinvkError):
-            private_folder(self._path.parent)
-            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = opened(self._path, os.O_WRONLY | os.O_APPEND)
             try:
                 os.write(fd, f"{mark} {time.time_ns():x}\n".encode("ascii"))
             finally:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from clinvk.errors import ClinvkError
-from clinvk.files import is_held, locked, private_folder, taken, writing
+from clinvk.files import is_held, locked, opened, taken, writing
 
 HEAD_LOCKS = 64
 HEAD_LOCK_SECS = 10.0  # holders need about a millisecond; only a stopped process or a dead disk takes this long
@@ -32,10 +32,7 @@ class Locks:
     def head(self, session_id: str) -> Generator[None]:
         """Hold the head lock of a session. Raises `session_busy` when it cannot be had in time."""
         path = self._folder / f"head-{zlib.crc32(session_id.encode()) % HEAD_LOCKS:02d}{_SUFFIX}"
-        private_folder(self._folder)
-        with writing(path):
-            # opened anew each time, so that the threads of a process exclude each other too
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = opened(path, os.O_RDWR)  # anew each time, so that the threads of a process exclude each other too
         try:
             with writing(path):  # there are file systems without locks
                 taken = _taken_in_time(fd)
@@ -57,9 +54,7 @@ class Locks:
         The lock ends when every copy of the descriptor is closed, in whatever process.
         """
         path = self._turn_path(session_id)
-        private_folder(self._folder)
-        with writing(path):
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = opened(path, os.O_RDWR)
         try:
             if not taken(fd):
                 raise _busy(session_id, os.pread(fd, 200, 0).decode("utf-8", "replace").strip())

@@ -17,6 +17,8 @@ from clinvk.executor.process import Keeper, keeping
 from clinvk.executor.runs import RunStore
 from clinvk.files import private_folder
 from clinvk.sessions.store import SessionStore
+from clinvk.tools.budget import Ledger
+from clinvk.tools.claims import Requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,8 @@ class App:
     runs: RunStore
     sessions: SessionStore
     executor: Executor
+    requests: Requests
+    ledger: Ledger
     _found: dict[str, Installation] = field(default_factory=dict[str, Installation])
     _search_path: list[str] = field(default_factory=list[str])
 
@@ -142,4 +146,6 @@ def _made(loaded: Loaded, environ: Mapping[str, str], keeper: Keeper) -> App:
         runs=runs,
         sessions=SessionStore(loaded.home),
         executor=Executor(runs, keeper, admission),
+        requests=Requests(loaded.home),
+        ledger=Ledger(loaded.home),
     )

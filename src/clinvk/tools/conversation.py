@@ -37,6 +37,22 @@ def _update(plan: Plan, conclusion: Conclusion) -> TurnUpdate:
     return update
 
 
+def _head(plan: Plan, conclusion: Conclusion, started_at: str | None) -> Session:
+    return Session(
+        id=plan.session_id or "",
+        backend=plan.backend.NAME,
+        backend_session_id=conclusion.outcome.backend_session_id,
+        created_at=started_at or timestamp(),
+        working_dir=str(plan.turn.workdir),
+        model=conclusion.result.model,
+        title=first_line(plan.prompt),
+        initial_prompt=plan.prompt[:2000],
+        tags=list(plan.tags),
+        options=dict(plan.session_options),
+        metadata=dict(plan.metadata),
+    )
+
+
 class Keeping:
     """Saves turns and what they cost; doing it again for the same run changes nothing."""
 
@@ -65,25 +81,10 @@ class Keeping:
         if not plan.new_session or self._sessions.exists(plan.session_id):
             self._sessions.append_turn(plan.session_id, turn, update)
         elif result.status == "completed" or native_id is not None or result.output:
-            self._sessions.found(self._head(plan, conclusion), turn, update)
+            self._sessions.found(_head(plan, conclusion, turn.started_at), turn, update)
         else:
             return None
         return plan.session_id
-
-    def _head(self, plan: Plan, conclusion: Conclusion) -> Session:
-        return Session(
-            id=plan.session_id or "",
-            backend=plan.backend.NAME,
-            backend_session_id=conclusion.outcome.backend_session_id,
-            created_at=self._started(plan.run_id) or timestamp(),
-            working_dir=str(plan.turn.workdir),
-            model=conclusion.result.model,
-            title=first_line(plan.prompt),
-            initial_prompt=plan.prompt[:2000],
-            tags=list(plan.tags),
-            options=dict(plan.session_options),
-            metadata=dict(plan.metadata),
-        )
 
     def _turn(self, plan: Plan, conclusion: Conclusion) -> TurnRecord:
         result = conclusion.result
@@ -108,4 +109,4 @@ class Keeping:
 
 def keeping(app: App) -> Keeping:
     """What saves the turns of this process's runs."""
-    return Keeping(app.sessions, app.runs, Ledger(app.home))
+    return Keeping(app.sessions, app.runs, app.ledger)

@@ -20,7 +20,6 @@ from clinvk.executor.process import Limits
 from clinvk.request import PromptOptions
 from clinvk.sessions.model import Session
 from clinvk.tools.app import App, new_id
-from clinvk.tools.budget import Ledger
 from clinvk.tools.caller import Caller
 from clinvk.tools.fields import check_schema
 from clinvk.tools.options import Options, all_extra, resolve
@@ -37,7 +36,7 @@ def prepare(app: App, options: PromptOptions, caller: Caller, run_id: str, *, lo
     """
     check_depth(app)
     check_schema(options.output_schema)
-    warnings = Ledger(app.home).check(app.config.limits.budget_usd_per_day)
+    warnings = app.ledger.check(app.config.limits.budget_usd_per_day)
     session = _session(app, options.session_id) if options.session_id else None
     backend = _backend(app, options, session)
     installation = app.installation(backend)

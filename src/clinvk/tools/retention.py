@@ -15,7 +15,6 @@ from clinvk.errors import ClinvkError
 from clinvk.executor.finished import browsing, forget
 from clinvk.executor.runs import RunState
 from clinvk.tools.app import App
-from clinvk.tools.attach import Requests
 from clinvk.tools.settle import settled
 
 DAY = 86_400.0
@@ -50,7 +49,7 @@ def clean_runs(app: App, limits: LimitsConfig, now: float | None = None) -> list
                 total -= sizes.get(run_id, 0)
     forget(app.runs, removed)
     app.runs.remove_left_behind()
-    Requests(app.home).forget_removed(app.runs)
+    app.requests.forget_removed(app.runs)
     return removed
 
 

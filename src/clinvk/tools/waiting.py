@@ -11,9 +11,10 @@ import anyio
 from clinvk.errors import ClinvkError
 from clinvk.executor.live import Listener, LiveRun
 from clinvk.executor.process import stop
+from clinvk.response import PromptResult
 from clinvk.tools.app import App
 from clinvk.tools.asking import done, heeding
-from clinvk.tools.attach import Requests, live_twin, recorded_twin
+from clinvk.tools.attach import live_twin, recorded_twin
 from clinvk.tools.caller import Caller, QuestionPending
 from clinvk.tools.company import IsLast, tell, waiting_together
 from clinvk.tools.cut import cut
@@ -58,13 +59,12 @@ async def answered(
 
 async def _run_of(app: App, fresh: bool, mark: str, start: Callable[[], LiveRun]) -> tuple[LiveRun | str, bool]:
     """The run that is there for a request, elsewhere (its id) or here, else a new one; and whether it is new."""
-    requests = Requests(app.home)
-    async with requests.claimed(mark):
+    async with app.requests.claimed(mark):
         twin = None if fresh else live_twin(app, mark) or recorded_twin(app, mark)
         if twin is not None:
             return twin, False
         live = start()
-        requests.note(mark, live.record.id)
+        app.requests.note(mark, live.record.id)
         return live, True
     raise AssertionError("unreachable")  # for type checkers: a scope might swallow an exception
 
@@ -97,7 +97,7 @@ async def _here(app: App, live: LiveRun, kind: type[Result], patience: float, ca
     if live.done.is_set():
         app.runs.mark_read(live.record.id)
         assert isinstance(live.result, kind)
-        return deepcopy(live.result)
+        return _own(live.result)
     _hand_out(app, live)
     return _read(app, live.record.id, kind)
 
@@ -117,7 +117,7 @@ def _shared(app: App, live: LiveRun) -> Generator[IsLast]:
             together.append(stack.enter_context(waiting_together(app, run_id)))
 
         if not live.handed:
-            stack.enter_context(app.executor.once_marked(run_id, "shared", lend))
+            stack.enter_context(app.executor.marks.once_marked(run_id, "shared", lend))
         elif app.runs.marked(run_id, "lent"):
             lend()
         yield lambda: any(is_last() for is_last in together)
@@ -127,6 +127,13 @@ def _hand_out(app: App, live: LiveRun) -> None:
     """From now on the run outlives its client and this process."""
     app.executor.hand_out(live, heir_argv(app))
     tell(app, live.record.id)
+
+
+def _own(result: Result) -> Result:
+    """A copy that is the caller's to change: others, and the run's parent, have the same result."""
+    if isinstance(result, PromptResult):  # nothing that is changed in place lies deeper
+        return result.model_copy(update={"warnings": [*result.warnings]})
+    return deepcopy(result)
 
 
 async def rejoined(app: App, run_id: str, wait_secs: float | None, caller: Caller) -> Answer:
