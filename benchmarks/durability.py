@@ -1,16 +1,23 @@
 """What it costs that no run is lost: a handle that survives, a list of finished runs, and the records of a prompt.
 
-The non-durable path is the same spawn through the keeper with the output read back, without record, result, session.
+The non-durable path is the same prompt through the same executor, keeper and store of sessions, but of its run nothing
+is written beyond what the command reads and prints: no record, lock, events, result or mark, no note of its request.
 """
 
 import itertools
 import json
+import os
 import random
 import subprocess
 import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import anyio
+from pydantic import BaseModel
 
 from benchmarks import filling, place
 from benchmarks.client import Server, serving
@@ -18,14 +25,22 @@ from benchmarks.measure import Figure, Idle, Samples, interleaved, timed
 from benchmarks.scale import Scale
 from clinvk.backends import registry
 from clinvk.config.cascade import load
-from clinvk.executor.process import Launch, Limits
+from clinvk.events import Event
+from clinvk.executor.admission import Admission
+from clinvk.executor.executor import Executor
+from clinvk.executor.live import LiveRun
+from clinvk.executor.plan import Plan
+from clinvk.executor.process import keeping
+from clinvk.executor.reading import Reading
+from clinvk.executor.runs import Mark, RunRecord, RunStore
+from clinvk.executor.spool import EventLog
 from clinvk.request import PromptRequest
 from clinvk.response import PromptResult
 from clinvk.tools.app import App, opened
 from clinvk.tools.caller import Caller
+from clinvk.tools.claims import Requests
 from clinvk.tools.prompt import prompt
 
-LIMITS = Limits(timeout_secs=60, stall_secs=60, max_output_bytes=1 << 30, grace_secs=0.6)
 WARMUP = 10
 
 _numbers = itertools.count()
@@ -104,26 +119,36 @@ def _records(folder: Path, scale: Scale) -> list[Figure]:
 
 async def _recorded(where: place.Place, scale: Scale) -> list[Figure]:
     loaded = load(where.env, known_backends=registry.BACKENDS)
-    order = ["keeper alone", "ephemeral", "session"]
-    seconds: dict[str, list[float]] = {name: [] for name in order}
-    idle = Idle()
-    async with opened(loaded, where.env) as app:
-        for number in range(-WARMUP, scale.calls):
-            random.shuffle(order)
-            for name in order:
-                idle.wait()
-                alone = name == "keeper alone"
-                taken = await (_alone(app, where) if alone else _kept(app, where, ephemeral=name == "ephemeral"))
-                if number >= 0:
-                    seconds[name].append(taken)
+    async with opened(loaded, where.env) as durable, forgetting(durable) as forgetful:
+        ways = {
+            "ephemeral": partial(_asked, durable, where, ephemeral=True),
+            "ephemeral, not durable": partial(_asked, forgetful, where, ephemeral=True),
+            "session": partial(_asked, durable, where, ephemeral=False),
+            "session, not durable": partial(_asked, forgetful, where, ephemeral=False),
+        }
+        seconds = await _interleaved(ways, scale.calls)
     samples = Samples(seconds)
     return [
-        samples.figure("durability of a prompt, ephemeral", "ephemeral", over="keeper alone", aim=3),
-        samples.figure("durability of a prompt, session saved", "session", over="keeper alone", aim=3),
+        samples.figure(f"durability of a prompt, {name}", way, over=f"{way}, not durable", aim=3)
+        for name, way in (("ephemeral", "ephemeral"), ("session saved", "session"))
     ]
 
 
-async def _kept(app: App, where: place.Place, *, ephemeral: bool) -> float:
+async def _interleaved(ways: Mapping[str, Callable[[], Awaitable[float]]], rounds: int) -> dict[str, list[float]]:
+    order = list(ways)
+    seconds: dict[str, list[float]] = {name: [] for name in order}
+    idle = Idle()
+    for number in range(-min(WARMUP, rounds), rounds):
+        random.shuffle(order)
+        for name in order:
+            idle.wait()
+            taken = await ways[name]()
+            if number >= 0:
+                seconds[name].append(taken)
+    return seconds
+
+
+async def _asked(app: App, where: place.Place, *, ephemeral: bool) -> float:
     request = PromptRequest(prompt=f"question {next(_numbers)}", ephemeral=ephemeral)
     begun = time.perf_counter()
     result = await prompt(app, request, Caller(client="benchmark", cwd=where.work))
@@ -133,18 +158,59 @@ async def _kept(app: App, where: place.Place, *, ephemeral: bool) -> float:
     return taken
 
 
-async def _alone(app: App, where: place.Place) -> float:
-    """The same command through the same keeper; only what it writes is looked at."""
-    folder = where.folder / f"alone-{next(_numbers)}"
-    begun = time.perf_counter()
-    folder.mkdir()
-    stdin = folder / "stdin"
-    stdin.write_bytes(b"question")
-    launch = Launch(folder=folder, argv=where.command, env=where.env, cwd=where.work, stdin=stdin, limits=LIMITS)
-    async with app.executor.keeper.running(launch) as process:
-        while process.ending is None:
-            await process.news()
-    output = (folder / "stdout").read_bytes()
-    taken = time.perf_counter() - begun
-    assert b"hello" in output
-    return taken
+class NoRecords(RunStore):
+    """Has a folder for what the keeper writes, and keeps nothing of a run."""
+
+    def create(self, record: RunRecord) -> int:
+        """The folder alone; instead of a lock, something that can be closed."""
+        self.path(record.id).mkdir(mode=0o700, parents=True)
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def finish(self, run_id: str, result: BaseModel, *, sync: bool) -> None:
+        """Nothing."""
+
+    def mark(self, run_id: str, mark: Mark) -> None:
+        """Nothing."""
+
+
+class NoRequests(Requests):
+    """Does not see that a request is repeated."""
+
+    @asynccontextmanager
+    async def claimed(self, mark: str) -> AsyncGenerator[None]:
+        """Nothing."""
+        yield
+
+    def note(self, mark: str, run_id: str) -> None:
+        """Nothing."""
+
+    def find(self, mark: str) -> str | None:
+        """Nothing."""
+
+
+class NoEvents(EventLog):
+    """Keeps no events."""
+
+    def write(self, events: Iterable[Event]) -> None:
+        """Nothing."""
+
+
+class ForgetfulExecutor(Executor):
+    """Drives runs of which nothing is kept."""
+
+    def _reading(self, plan: Plan, live: LiveRun | None) -> Reading:
+        reading = super()._reading(plan, live)
+        reading.log = NoEvents(reading.folder / "events.jsonl")
+        return reading
+
+
+@asynccontextmanager
+async def forgetting(app: App) -> AsyncGenerator[App]:
+    """The same clinvk, but that a run is lost with whoever waits for it."""
+    runs = NoRecords(app.home)
+    limits = app.config.limits
+    admission = Admission(total=limits.max_concurrent, per_backend=limits.max_per_backend, queue=limits.queue_length)
+    with keeping() as keeper:
+        executor = ForgetfulExecutor(runs, keeper, admission)
+        async with executor.serving():
+            yield replace(app, runs=runs, executor=executor, requests=NoRequests(app.home))
