@@ -327,6 +327,32 @@ async def test_faults_of_a_prompt_are_told_by_the_names_that_the_caller_wrote(wo
     assert anthropic.json()["error"]["message"].startswith("output_config.format.schema is no valid JSON Schema")
 
 
+NOWHERE = "/no/such/folder"
+
+
+@pytest.mark.parametrize(
+    ("more", "headers", "status", "param", "told"),
+    [
+        ({}, {"X-Clinvk-Workdir": NOWHERE}, 400, "X-Clinvk-Workdir", f"X-Clinvk-Workdir '{NOWHERE}' does not exist"),
+        ({"clinvk": {"workdir": NOWHERE}}, {}, 400, "clinvk.workdir", f"clinvk.workdir '{NOWHERE}' does not exist"),
+        ({}, {"X-Clinvk-Workdir": "/etc"}, 403, "X-Clinvk-Workdir", "X-Clinvk-Workdir '/etc' is in a blocked"),
+        ({}, {"X-Clinvk-Session": "nosuch"}, 404, "X-Clinvk-Session", "no session 'nosuch'"),
+        ({}, {"X-Clinvk-Session": "No Session"}, 400, "X-Clinvk-Session", "'No Session' is not a session id"),
+        ({"model": "offline/none"}, {}, 404, "model", "the offline backend has no model 'none'"),
+        ({"messages": user("a\0b")}, {}, 400, "messages[0].content", "messages[0].content must not contain NUL"),
+    ],
+)
+async def test_what_is_wrong_with_one_input_is_told_with_its_name(
+    world: World, more: Json, headers: dict[str, str], status: int, param: str, told: str
+) -> None:
+    body = {"model": "claude", "messages": user("hi"), **more}
+    async with gateway(world, server__blocked_workdir_prefixes=["/etc"]) as server:
+        answer = await server.post("/openai/v1/chat/completions", body, **headers)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
+    assert told in answer.json()["error"]["message"]
+    assert world.calls() == []
+
+
 async def test_an_answer_that_is_not_of_the_wanted_shape_is_told_by_the_callers_name(world: World) -> None:
     asked = {"model": "offline", "messages": user("offline:json=[1]"), "response_format": {"type": "json_object"}}
     async with gateway(world) as server:

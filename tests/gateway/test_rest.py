@@ -160,6 +160,41 @@ async def test_parallel_chain_and_compare_answer_with_every_part(world: World) -
     assert sorted(part["backend"] for part in compare.json()["ranking"]) == ["claude", "codex"]
 
 
+@pytest.mark.parametrize(
+    ("operation", "body", "field", "value"),
+    [
+        ("prompt", {"workdir": "/no/such/folder"}, "workdir", "/no/such/folder"),
+        ("prompt", {"workdir": "/etc"}, "workdir", "/etc"),
+        ("prompt", {"files": ["/etc/hostname"]}, "files", "/etc/hostname"),
+        ("prompt", {"session_id": "nosuch"}, "session_id", "nosuch"),
+        ("prompt", {"session_id": "No Session"}, "session_id", "No Session"),
+        ("prompt", {"backend": "cluade"}, "backend", "cluade"),
+        ("prompt", {"backend": "codex", "max_turns": 3}, "max_turns", 3),
+        ("compare", {"backends": ["claude", "cluade"]}, "backends[1]", "cluade"),
+        ("compare", {"backends": ["claude", "claude"]}, "backends", "claude"),
+        ("compare", {"backends": ["claude"], "judge": "cluade"}, "judge", "cluade"),
+        ("compare", {"backends": ["claude"], "models": {"cluade": "x"}}, "models", "cluade"),
+    ],
+)
+async def test_what_is_wrong_with_one_field_is_told_with_its_name_and_value(
+    world: World, operation: str, body: Json, field: str, value: object
+) -> None:
+    async with gateway(world, server__blocked_workdir_prefixes=["/etc"]) as server:
+        answer = await server.post(f"/api/v1/{operation}", {"prompt": "hi", **body})
+    details = answer.json()["error"]["details"]
+    assert (details["field"], details["value"]) == (field, value)
+    assert world.calls() == []
+
+
+@pytest.mark.parametrize("place", ["sessions/nosuch", "runs/nosuch", "runs/nosuch/output", "runs/nosuch/events"])
+async def test_what_is_not_there_is_told_with_its_name_and_value(world: World, place: str) -> None:
+    async with gateway(world) as server:
+        answer = await server.client.get(f"/api/v1/{place}")
+    details = answer.json()["error"]["details"]
+    field = "session_id" if place.startswith("sessions") else "run_id"
+    assert (answer.status_code, details["field"], details["value"]) == (404, field, "nosuch")
+
+
 @pytest.mark.parametrize(("field", "value"), [("wait_secs", 5), ("output_format", "stream-json")])
 async def test_a_call_in_the_background_refuses_what_it_would_pass_over(
     world: World, field: str, value: object

@@ -73,15 +73,18 @@ async def test_running_some_and_showing_others_is_refused(world: World, field: s
 
 
 @pytest.mark.parametrize(
-    ("given", "place"),
+    ("given", "place", "field"),
     [
-        ({"tasks": [DRY, {**DRY, "approval_mode": "always"}]}, "task 2: "),
-        ({"steps": [{**DRY, "name": "n", "approval_mode": "always"}]}, "step 1 (n): "),
-        ({"steps": [{**DRY, "prompt": "{{steps.none}}"}]}, "step 1: unknown placeholder"),
-        ({"prompt": "x", "backends": ["claude"], "workdir": "no such folder", "dry_run": True}, "claude: "),
+        ({"tasks": [DRY, {**DRY, "approval_mode": "always"}]}, "task 2: ", "tasks[1].approval_mode"),
+        ({"steps": [{**DRY, "name": "n", "approval_mode": "always"}]}, "step 1 (n): ", "steps[0].approval_mode"),
+        ({"steps": [{**DRY, "prompt": "{{steps.none}}"}]}, "step 1: unknown placeholder", "steps[0].prompt"),
+        ({"prompt": "x", "backends": ["claude"], "workdir": "no such folder", "dry_run": True}, "claude: ", "workdir"),
     ],
 )
-async def test_what_would_be_refused_is_refused_with_its_place(world: World, given: dict[str, Any], place: str) -> None:
+async def test_what_would_be_refused_is_refused_with_its_place(
+    world: World, given: dict[str, Any], place: str, field: str
+) -> None:
     async with world.app() as app:
         failure = await refusal(app, world, given)
     assert failure.message.startswith(place)
+    assert failure.details["field"] == field

@@ -132,7 +132,8 @@ async def test_turns_that_are_limited_now_are_refused_where_they_cannot_be_count
         with pytest.raises(ClinvkError) as refused:
             await ask(app, world, "two", backend="codex", session_id=begun.session_id, **named)
     failure = refused.value.failure
-    assert (failure.code, failure.details) == ("unsupported_option", {"option": "max_turns", "value": 5})
+    field = {"field": "max_turns"} if where == "call" else {}  # only what the caller gave is one of its fields
+    assert (failure.code, failure.details) == ("unsupported_option", {"option": "max_turns", "value": 5, **field})
     assert ("unified_flags.max_turns" in (failure.hint or "")) == (where == "configuration")
 
 

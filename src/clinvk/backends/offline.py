@@ -77,6 +77,7 @@ def command(turn: Turn, installation: Installation) -> Command:
             f"the offline backend has no model {turn.model!r}",
             hint=ADVICE.models,
             backend=NAME,
+            details={"option": "model", "value": turn.model},
         )
     argv = list(installation.program)
     if turn.resume_id is not None:

@@ -15,8 +15,8 @@ BACKENDS: dict[str, Backend] = {
 BUILT_IN = offline.NAME  # no agent: only what a caller names expressly is sent to it
 
 
-def get(name: str) -> Backend:
-    """The backend called `name`. Raises ClinvkError(backend_unknown)."""
+def get(name: str, field: str = "backend") -> Backend:
+    """The backend called `name`, which stands in that field of a request. Raises ClinvkError(backend_unknown)."""
     if name in BACKENDS:
         return BACKENDS[name]
     near = difflib.get_close_matches(name.strip().lower(), BACKENDS, n=1)
@@ -25,5 +25,5 @@ def get(name: str) -> Backend:
         "backend_unknown",
         f"no backend named {name!r}",
         hint=f"{nearest}backends: {', '.join(BACKENDS)}",
-        details={"backends": list(BACKENDS)},
+        details={"field": field, "value": name, "accepted": list(BACKENDS)},
     )

@@ -96,7 +96,7 @@ def newest(app: App, workdir: str | None) -> str:
             "session_not_found",
             f"no session of {where} to go on in",
             hint="leave --continue out to begin one; clinvk sessions list shows those of other folders",
-            details={"workdir": where},
+            details={"field": "continue", "workdir": where},
         )
     return page.sessions[0].id
 

@@ -53,7 +53,7 @@ def _require_allowed(asked: str, resolved: Path, config: Config) -> None:
         "workdir_denied",
         f"workdir {asked!r} {reason}" + (f"; allowed: {', '.join(names)}" if names else ""),
         hint="see server.allowed_workdir_prefixes and server.blocked_workdir_prefixes",
-        details={"workdir": asked, "allowed": names},
+        details={"field": "workdir", "value": asked, "allowed": names},
     )
 
 
@@ -84,5 +84,5 @@ def _invalid(asked: str, trouble: str) -> ClinvkError:
         "invalid_request",
         f"workdir {asked!r} {trouble}",
         hint="name an existing directory",
-        details={"workdir": asked},
+        details={"field": "workdir", "value": asked},
     )

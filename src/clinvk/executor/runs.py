@@ -204,7 +204,7 @@ class RunStore:
                 "run_not_found",
                 f"no run {prefix!r}",
                 hint="runs(action='list') shows the runs that are kept",
-                details={"run_id": prefix},
+                details={"field": "run_id", "value": prefix},
             )
         if len(found) > 1:
             shown = ", ".join(sorted(found)[:5])
@@ -212,6 +212,7 @@ class RunStore:
                 "invalid_request",
                 f"run_id {prefix!r} is ambiguous: {shown}",
                 hint="give more characters of it",
+                details={"field": "run_id", "value": prefix, "candidates": sorted(found)[:5]},
             )
         return found[0]
 
@@ -276,7 +277,9 @@ class RunStore:
             return RunRecord.model_validate_json((self.path(run_id) / "request.json").read_bytes())
         except (OSError, ValidationError) as error:
             raise ClinvkError(
-                "run_not_found", f"the record of run {run_id!r} is missing or damaged: {self.path(run_id)}"
+                "run_not_found",
+                f"the record of run {run_id!r} is missing or damaged: {self.path(run_id)}",
+                details={"field": "run_id", "value": run_id},
             ) from error
 
     def result(self, run_id: str) -> dict[str, Any] | None:

@@ -142,6 +142,7 @@ def understood(body: MessagesRequest) -> Chat:
         model=body.model,
         messages=said,
         system="\n\n".join([_texts(body.system or "", "system"), *system]).strip() or None,
+        system_name="system" if body.system else "messages",
         schema=form.schema_ if form else None,
         schema_name="output_config.format.schema",
         metadata=body.metadata or {},

@@ -6,6 +6,7 @@ cancelled.
 
 import base64
 import binascii
+import re
 import secrets
 import shutil
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
@@ -78,8 +79,9 @@ class Chat:
     model: str
     messages: Sequence[Message]
     system: str | None
+    system_name: str = "messages"  # where the caller wrote it
     schema: dict[str, Any] | None = None
-    schema_name: str = SCHEMA  # where the caller wrote it
+    schema_name: str = SCHEMA  # the same of it
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     options: ChatOptions = field(default_factory=ChatOptions)
     ignored: Sequence[str] = ()
@@ -211,20 +213,21 @@ async def answered(service: Service, request: Request, chat: Chat, listener: Lis
         **chat.options.model_dump(exclude={"workdir"}),
         "workdir": trail.workdir or None,
     }
-    options = validated(PromptRequest, given)
 
     def hear(run_id: str, backend: str, event: Event) -> None:
         trail.run_id = run_id
         if listener is not None:
             listener(run_id, backend, event)
 
+    names = _names(request, chat, given)
     async with _uploaded(service.app, chat, pinned=pinned is not None) as files:
         caller = service.caller(request, hear, files)
         try:
+            options = validated(PromptRequest, given)
             with anyio.fail_after(service.wait_secs):
                 result = await prompt.prompt(service.app, options, caller)
         except ClinvkError as error:
-            error.failure = _as_written(error.failure, chat)
+            error.failure = _as_written(error.failure, names)
             raise
         except TimeoutError:
             raise ClinvkError(
@@ -234,23 +237,41 @@ async def answered(service: Service, request: Request, chat: Chat, listener: Lis
             ) from None
     assert isinstance(result, PromptResult)
     trail.used_tools = service.used_tools(result)
-    result.error = result.error and _as_written(result.error, chat)
+    result.error = result.error and _as_written(result.error, names)
     if result.output_truncated and result.structured_output is None:
         result.output = await anyio.to_thread.run_sync(lambda: "".join(output.text_of(service.app, result.run_id)))
         result.output_truncated = False
     return result
 
 
-def _as_written(failure: Failure, chat: Chat) -> Failure:
+def _names(request: Request, chat: Chat, given: Mapping[str, object]) -> dict[str, str]:
+    """Where the caller wrote a prompt's fields, as far as these have another name and were given."""
+    names = {
+        "prompt": "messages",
+        "files": "messages",
+        "session_id": SESSION_HEADER,
+        "system_prompt": chat.system_name,
+        SCHEMA: chat.schema_name,
+        **{name: f"clinvk.{name}" for name in chat.options.model_fields_set},
+    }
+    if WORKDIR_HEADER in request.headers:
+        names["workdir"] = WORKDIR_HEADER
+    return {name: written for name, written in names.items() if name == "files" or given[name]}
+
+
+def _as_written(failure: Failure, names: Mapping[str, str]) -> Failure:
     """The same with the names that the caller wrote, where those of a prompt's fields are others."""
-    names = {SCHEMA: chat.schema_name} | {name: f"clinvk.{name}" for name in chat.options.model_fields_set}
-    wrong = failure.details.get("field") or failure.details.get("option")
-    return replace(
-        failure,
-        message=failure.message.replace(SCHEMA, chat.schema_name),
-        hint=failure.hint and failure.hint.replace(SCHEMA, chat.schema_name),
-        details={**failure.details, "field": names[wrong]} if wrong in names else failure.details,
-    )
+    details = dict(failure.details)
+    wrong = str(details.get("field") or details.get("option"))
+    message, schema = failure.message, names.get(SCHEMA, SCHEMA)
+    if wrong in names:
+        details["field"] = names[wrong]
+        message = re.sub(f"^{wrong}(?= )", lambda _: names[wrong], message)
+    if "fields" in details:  # what is said of each begins with it
+        details["fields"] = [names.get(name, name) for name in details["fields"]]
+        message = re.sub(r"(^|; )(\w+)(?= )", lambda found: found[1] + names.get(found[2], found[2]), message)
+    hint = failure.hint and failure.hint.replace(SCHEMA, schema)
+    return replace(failure, message=message.replace(SCHEMA, schema), hint=hint, details=details)
 
 
 def _header(request: Request, name: str) -> str | None:

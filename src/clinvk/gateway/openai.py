@@ -389,7 +389,8 @@ def models(service: Service) -> Callable[[Request], Awaitable[ASGIApp]]:
         if wanted not in every:
             backend, _ = chat.target(service.app, wanted)
             if backend not in every:
-                raise ClinvkError("model_unknown", f"the backend of {wanted!r} cannot be used here")
+                details = {"field": "model", "value": wanted}
+                raise ClinvkError("model_unknown", f"the backend of {wanted!r} cannot be used here", details=details)
         return JSONResponse(every.get(wanted) or _described(wanted, chat.target(service.app, wanted)[0]))
 
     return handle

@@ -23,7 +23,7 @@ def exported(head: Session, turns: Iterable[TurnRecord], format_: str) -> str:
                 "invalid_request",
                 f"cannot export as {format_!r}",
                 hint=f"accepted: {', '.join(EXPORT_FORMATS)}",
-                details={"format": format_},
+                details={"field": "format", "value": format_},
             )
 
 

@@ -31,7 +31,7 @@ def checked(session_id: str) -> str:
         "invalid_request",
         f"{session_id!r} is not a session id",
         hint="a session id, or its beginning, has only lower-case letters, digits and hyphens",
-        details={"session_id": session_id},
+        details={"field": "session_id", "value": session_id},
     )
 
 

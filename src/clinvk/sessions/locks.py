@@ -41,7 +41,7 @@ class Locks:
                     "session_busy",
                     f"session {session_id} is being changed by another process for more than {HEAD_LOCK_SECS:g} s",
                     hint=f"look for a stopped process that holds {path}, then try again",
-                    details={"session_id": session_id},
+                    details={"field": "session_id", "value": session_id},
                 )
             yield
         finally:
@@ -101,5 +101,5 @@ def _busy(session_id: str, run_id: str) -> ClinvkError:
         "session_busy",
         f"session {session_id} is in use by {by}",
         hint=f"wait for {by} to end, or fork the session and go on in the fork",
-        details={"session_id": session_id, "run_id": run_id or None},
+        details={"field": "session_id", "value": session_id, "run_id": run_id or None},
     )

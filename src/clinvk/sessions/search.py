@@ -23,7 +23,7 @@ def terms(query: str) -> list[str]:
             "invalid_request",
             f"query {query!r} has no words to search for",
             hint='give words that must all occur, or a "quoted phrase"',
-            details={"query": query},
+            details={"field": "query", "value": query},
         )
     return unique
 

@@ -109,7 +109,7 @@ class SessionStore:
                 "invalid_request",
                 f"session id {prefix!r} is ambiguous: {len(matches)} sessions begin with it",
                 hint=f"give more of the id; candidates: {named}",
-                details={"session_id": prefix, "candidates": matches[:NAMED_CANDIDATES]},
+                details={"field": "session_id", "value": prefix, "candidates": matches[:NAMED_CANDIDATES]},
             )
         return matches[0]
 
@@ -158,7 +158,7 @@ class SessionStore:
         """Give another title, on one line."""
         title = " ".join(title.split())
         if not title:
-            raise ClinvkError("invalid_request", "title is blank", hint="give a title of at least one character")
+            raise ClinvkError("invalid_request", "title is blank", hint="give some words", details={"field": "title"})
         return self.edit(session_id, lambda head: head.model_copy(update={"title": title}))
 
     def fork(self, session_id: str) -> Session:
@@ -321,7 +321,7 @@ class SessionStore:
                 "session_not_found",
                 f"the head of session {wanted} was damaged and set aside as {aside[-1]}",
                 hint=f"repair it and rename it to {wanted}.json; its turns are kept",
-                details={"session_id": wanted, "set_aside": aside},
+                details={"field": "session_id", "value": wanted, "set_aside": aside},
             )
         near = _nearest(wanted, ids)
         nearest = f"nearest: {', '.join(near)}; " if near else ""
@@ -329,7 +329,7 @@ class SessionStore:
             "session_not_found",
             f"no session {wanted!r}",
             hint=f"{nearest}sessions(action='list') shows what there is",
-            details={"session_id": wanted, "nearest": near},
+            details={"field": "session_id", "value": wanted, "nearest": near},
         )
 
     def _delete(self, session_id: str, wanted: Callable[[Session], bool]) -> bool:
@@ -365,7 +365,7 @@ def _check_status(wanted: SessionFilter) -> None:
             "invalid_request",
             f"no sessions have status {wanted.status!r}",
             hint=f"accepted: {', '.join(SESSION_STATUSES)}",
-            details={"status": wanted.status},
+            details={"field": "status", "value": wanted.status, "accepted": list(SESSION_STATUSES)},
         )
 
 
@@ -377,7 +377,7 @@ def _tag(tag: str) -> str:
             "invalid_request",
             f"{tag!r} cannot be a tag",
             hint=f"accepted: 1 to {TAG_CHARS} printable characters",
-            details={"tag": tag},
+            details={"field": "tags", "value": tag},
         ) from None
 
 

@@ -31,7 +31,8 @@ def planned(app: App, request: ChainRequest, caller: Caller) -> DryRunsResult:
     for number, step in enumerate(request.steps, 1):
         workdir = _workdir(request, step, workdir)
         options = step.model_copy(update={"workdir": workdir})
-        plan = dryrun.planned(app, assemble.step_name(step, number), options, caller)
+        place = (assemble.step_name(step, number), f"steps[{number - 1}].")
+        plan = dryrun.planned(app, place, options, caller)
         if PLACEHOLDER.search(step.prompt):
             plan.warnings.append("its prompt has placeholders, which are filled when it runs")
         results.append(DryRunStep(**dict(plan), step=number, name=step.name))

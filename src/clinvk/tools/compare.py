@@ -38,9 +38,9 @@ async def compare(app: App, request: CompareRequest, caller: Caller) -> CompareR
 def planned(app: App, request: CompareRequest, caller: Caller) -> DryRunsResult:
     """What would be started, the judge last. Raises ClinvkError for the first that would be refused."""
     request = checked(app, request)
-    results = [dryrun.planned(app, name, _options(request, name), caller) for name in request.backends or []]
+    results = [dryrun.planned(app, (name, ""), _options(request, name), caller) for name in request.backends or []]
     if request.judge:
-        judge = dryrun.planned(app, "judge", _judging(request, request.judge, ""), caller)
+        judge = dryrun.planned(app, ("judge", ""), _judging(request, request.judge, ""), caller)
         judge.warnings.append("this is the judge; its prompt has the answers too, which are there when it runs")
         results.append(judge)
     return DryRunsResult(results=results)
@@ -49,18 +49,29 @@ def planned(app: App, request: CompareRequest, caller: Caller) -> DryRunsResult:
 def checked(app: App, request: CompareRequest) -> CompareRequest:
     """The request with the backends that it means. Raises ClinvkError for a name or option that makes no sense."""
     backends = request.backends if request.backends is not None else app.default_backends()
-    for name in [*backends, *request.models, *([request.judge] if request.judge else [])]:
-        registry.get(name)
+    for number, name in enumerate(backends):
+        registry.get(name, f"backends[{number}]")
+    for name in request.models:
+        registry.get(name, "models")
+    if request.judge:
+        registry.get(request.judge, "judge")
     _check(request, backends)
     return request.model_copy(update={"backends": backends})
 
 
 def _check(request: CompareRequest, backends: list[str]) -> None:
     if not backends:
-        raise ClinvkError("invalid_request", "backends is empty", hint="name at least one backend")
+        raise ClinvkError(
+            "invalid_request", "backends is empty", hint="name at least one backend", details={"field": "backends"}
+        )
     for name in backends:
         if backends.count(name) > 1:
-            raise ClinvkError("invalid_request", f"backends names {name!r} twice", hint="name each backend once")
+            raise ClinvkError(
+                "invalid_request",
+                f"backends names {name!r} twice",
+                hint="name each backend once",
+                details={"field": "backends", "value": name},
+            )
     for name in request.models:
         if name not in backends:
             raise ClinvkError(

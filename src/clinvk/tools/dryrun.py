@@ -26,12 +26,17 @@ def is_dry(field: str, parts: Sequence[PromptOptions]) -> bool:
     return False
 
 
-def planned(app: App, place: str, options: PromptOptions, caller: Caller) -> DryRunResult:
-    """What one part would start. Raises ClinvkError, which names the place, for why it would be refused."""
+def planned(app: App, place: tuple[str, str], options: PromptOptions, caller: Caller) -> DryRunResult:
+    """What one part would start. Raises ClinvkError, which names the place, for why it would be refused.
+
+    `place` is what the part is called, and what its fields begin with in the request.
+    """
     try:
         return dry_run(app, options, caller)
     except ClinvkError as error:
         why = error.failure
+        name, begins = place
+        details = {**why.details, "field": f"{begins}{why.details['field']}"} if "field" in why.details else why.details
         raise ClinvkError(
-            why.code, f"{place}: {why.message}", hint=why.hint, backend=why.backend, details=why.details
+            why.code, f"{name}: {why.message}", hint=why.hint, backend=why.backend, details=details
         ) from error

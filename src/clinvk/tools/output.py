@@ -92,6 +92,7 @@ def text_of(app: App, run_id: str) -> Iterator[str]:
             "invalid_request",
             f"run {run_id} is a {state.record.kind} run: its output is that of its children",
             hint="ask for the output of one of: " + ", ".join(app.runs.children(run_id)),
+            details={"field": "run_id", "value": run_id, "accepted": app.runs.children(run_id)},
         )
     try:
         with (folder / "output.txt").open("rb") as file:

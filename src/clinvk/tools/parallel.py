@@ -21,7 +21,10 @@ async def parallel(app: App, request: ParallelRequest, caller: Caller) -> Parall
 
 def planned(app: App, request: ParallelRequest, caller: Caller) -> DryRunsResult:
     """What the tasks would start. Raises ClinvkError for the first that would be refused."""
-    plans = [dryrun.planned(app, f"task {number}", task, caller) for number, task in enumerate(request.tasks, 1)]
+    plans = [
+        dryrun.planned(app, (f"task {number}", f"tasks[{number - 1}]."), task, caller)
+        for number, task in enumerate(request.tasks, 1)
+    ]
     return DryRunsResult(
         results=[
             DryRunTask(**dict(plan), task=number, id=task.id, name=task.name)

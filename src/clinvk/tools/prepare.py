@@ -4,6 +4,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def _session(app: App, asked: str) -> Session:
             "session_busy",
             f"session {asked} begins with run {running}, which has not ended",
             hint=f"wait for run {running} to end, then continue the session",
-            details={"session_id": asked, "run_id": running},
+            details={"field": "session_id", "value": asked, "run_id": running},
         ) from None
 
 
@@ -232,7 +233,14 @@ def _file(app: App, name: str, workdir: Path) -> Path:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise _bad_file(name, f"cannot be used: {reason}") from None
     if not path.is_relative_to(workdir):  # inside the workdir is allowed already; elsewhere the same rules hold
-        check_workdir(str(path.parent), app.config, default=workdir)
+        try:
+            check_workdir(str(path.parent), app.config, default=workdir)
+        except ClinvkError as error:
+            why = error.failure
+            error.failure = replace(
+                why, message=f"files: {name!r}: {why.message}", details={**why.details, "field": "files", "value": name}
+            )
+            raise
     return path
 
 
@@ -249,7 +257,8 @@ def _text(path: Path, name: str) -> str:
 
 
 def _bad_file(name: str, why: str) -> ClinvkError:
-    return ClinvkError("invalid_request", f"files: {name!r} {why}", hint="check the path", details={"field": "files"})
+    details = {"field": "files", "value": name}
+    return ClinvkError("invalid_request", f"files: {name!r} {why}", hint="check the path", details=details)
 
 
 def child_environment(app: App, backend: Backend, *, run_id: str) -> dict[str, str]:

@@ -81,14 +81,16 @@ def _refusal(backend: Backend, folder: Path, key: str, value: Any) -> ClinvkErro
 
 @contextmanager
 def traced(loaded: Loaded, backend: Backend, asked: PromptOptions, session: Session | None) -> Generator[None]:
-    """Errors inside it tell where an option came from that the caller did not give."""
+    """Errors inside it name the field of an option that the caller gave; of another they tell where it came from."""
     try:
         yield
     except ClinvkError as error:
-        option = str(error.failure.details.get("option", ""))
-        place = None if getattr(asked, option, None) else _place(loaded, backend, option, session)
-        if place is not None:
-            error.failure = replace(error.failure, hint=f"{error.failure.hint}; {option} comes from {place}")
+        failure = error.failure
+        option = str(failure.details.get("option", ""))
+        if getattr(asked, option, None):
+            error.failure = replace(failure, details={**failure.details, "field": option})
+        elif place := _place(loaded, backend, option, session):
+            error.failure = replace(failure, hint=f"{failure.hint}; {option} comes from {place}")
         raise
 
 
