@@ -62,7 +62,15 @@ def _no_flag(value: object) -> object:
     return value
 
 
+def _no_number(value: object) -> object:
+    """Reject 1 and 0, which pydantic takes for true and false."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError(f"is {value}; it must be true or false")
+    return value
+
+
 NUMBER = BeforeValidator(_no_flag)  # stands last: bounds that follow it would not be seen in a JSON Schema
+Flag = Annotated[bool, BeforeValidator(_no_number)]
 Text = Annotated[str, AfterValidator(_deliverable)]
 Word = Annotated[Text, Field(min_length=1)]  # an id, a name, a path, a filter: an empty one would count as left out
 Tag = Annotated[Word, AfterValidator(usable_tag)]
@@ -108,7 +116,7 @@ class PromptOptions(_Request):
     timeout_secs: Annotated[float, Field(gt=0, le=86_400), NUMBER] | None = Field(
         default=None, description="Deadline of the run."
     )
-    ephemeral: bool = Field(default=False, description="Keeps no session.")
+    ephemeral: Flag = Field(default=False, description="Keeps no session.")
     files: list[Word] = Field(default_factory=list, description="Paths of files to show the agent.")
     output_schema: Object | None = Field(
         default=None, description="JSON Schema that the answer must fit; it is then in `structured_output`."
@@ -116,7 +124,7 @@ class PromptOptions(_Request):
     extra: list[Word] = Field(default_factory=list, description="Flags of the CLI, of those that its backend allows.")
     tags: list[Tag] = Field(default_factory=list, description="Tags of the session.")
     metadata: Object = Field(default_factory=dict, description="Kept with the session.")
-    dry_run: bool = Field(default=False, description="Shows the command, and runs nothing.")
+    dry_run: Flag = Field(default=False, description="Shows the command, and runs nothing.")
 
 
 _WAIT = "Longest wait; then the answer says `running`, and the run goes on."
@@ -128,7 +136,7 @@ class PromptRequest(PromptOptions):
     """One prompt on one backend."""
 
     wait_secs: WaitSecs | None = Field(default=None, description=_WAIT)
-    fresh: bool = Field(default=False, description=_FRESH)
+    fresh: Flag = Field(default=False, description=_FRESH)
 
 
 class ParallelTask(PromptOptions):
@@ -145,9 +153,9 @@ class ParallelRequest(_Request):
     max_parallel: Annotated[int, Field(ge=1, le=500), NUMBER] | None = Field(
         default=None, description="Most tasks at once; without it `parallel.max_workers`."
     )
-    fail_fast: bool | None = Field(default=None, description="Cancels the rest when one fails.")
+    fail_fast: Flag | None = Field(default=None, description="Cancels the rest when one fails.")
     wait_secs: WaitSecs | None = Field(default=None, description=_WAIT)
-    fresh: bool = Field(default=False, description=_FRESH)
+    fresh: Flag = Field(default=False, description=_FRESH)
 
 
 class ChainStep(PromptOptions):
@@ -164,10 +172,10 @@ class ChainRequest(_Request):
     steps: Annotated[list[ChainStep], Field(min_length=1, max_length=100)] = Field(
         description="The prompts, in their order."
     )
-    stop_on_failure: bool = Field(default=True, description="Ends the chain with the first step that fails.")
-    pass_working_dir: bool = Field(default=False, description="Steps without `workdir` use that of the step before.")
+    stop_on_failure: Flag = Field(default=True, description="Ends the chain with the first step that fails.")
+    pass_working_dir: Flag = Field(default=False, description="Steps without `workdir` use that of the step before.")
     wait_secs: WaitSecs | None = Field(default=None, description=_WAIT)
-    fresh: bool = Field(default=False, description=_FRESH)
+    fresh: Flag = Field(default=False, description=_FRESH)
 
 
 class CompareRequest(_Request):
@@ -176,7 +184,7 @@ class CompareRequest(_Request):
     prompt: Prompt = Field(description="What every agent is asked.")
     backends: list[Word] | None = Field(default=None, description="The agent CLIs; without it all that are available.")
     models: dict[str, Word] = Field(default_factory=dict, description="The model of a backend, by its name.")
-    sequential: bool = Field(default=False, description="One after another instead of all at once.")
+    sequential: Flag = Field(default=False, description="One after another instead of all at once.")
     judge: Word | None = Field(
         default=None, description="Backend that judges the answers, which are anonymised and shuffled."
     )
@@ -184,9 +192,9 @@ class CompareRequest(_Request):
     timeout_secs: Annotated[float, Field(gt=0, le=86_400), NUMBER] | None = Field(
         default=None, description="Deadline of each run."
     )
-    dry_run: bool = Field(default=False, description="Shows the commands, and runs nothing.")
+    dry_run: Flag = Field(default=False, description="Shows the commands, and runs nothing.")
     wait_secs: WaitSecs | None = Field(default=None, description=_WAIT)
-    fresh: bool = Field(default=False, description=_FRESH)
+    fresh: Flag = Field(default=False, description=_FRESH)
 
 
 class SessionsRequest(_Request):

@@ -327,6 +327,30 @@ async def test_faults_of_a_prompt_are_told_by_the_names_that_the_caller_wrote(wo
     assert anthropic.json()["error"]["message"].startswith("output_config.format.schema is no valid JSON Schema")
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"n": True}, "n is true; it must be a number"),
+        ({"top_logprobs": False}, "top_logprobs is false; it must be a number"),
+        ({"logprobs": 0}, "logprobs is 0; it must be true or false"),
+        ({"stream": 1}, "stream is 1; it must be true or false"),
+        (
+            {"stream": True, "stream_options": {"include_usage": 0}},
+            "stream_options.include_usage is 0; it must be true",
+        ),
+        ({"clinvk": {"max_turns": True}}, "clinvk.max_turns is true; it must be a number"),
+        ({"clinvk": {"ephemeral": 1}}, "clinvk.ephemeral is 1; it must be true or false"),
+    ],
+)
+async def test_true_is_no_number_and_a_number_is_not_true(world: World, more: Json, told: str) -> None:
+    async with gateway(world) as server:
+        answer = await server.post("/openai/v1/chat/completions", {"model": "claude", "messages": user("hi"), **more})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (400, "invalid_request", told.partition(" ")[0])
+    assert error["message"].startswith(told)
+    assert world.calls() == []
+
+
 NOWHERE = "/no/such/folder"
 
 

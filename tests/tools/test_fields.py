@@ -6,7 +6,10 @@ import pytest
 from pydantic import BaseModel
 
 from clinvk.errors import ClinvkError
+from clinvk.gateway.anthropic import MessagesRequest
+from clinvk.gateway.calls import ChainCall, CompareCall, ParallelCall, PromptCall
 from clinvk.gateway.chat import ChatOptions
+from clinvk.gateway.openai import ChatCompletionRequest, StreamOptions
 from clinvk.request import (
     ChainRequest,
     CompareRequest,
@@ -24,26 +27,35 @@ pytestmark = pytest.mark.anyio
 
 REQUESTS: tuple[type[BaseModel], ...] = (
     *(PromptRequest, ParallelRequest, ParallelTask, ChainRequest, CompareRequest),
-    *(SessionsRequest, RunsRequest, ChatOptions),
+    *(SessionsRequest, RunsRequest, ChatOptions, ChatCompletionRequest, StreamOptions, MessagesRequest),
+    *(PromptCall, ParallelCall, ChainCall, CompareCall),
 )
 
 
-def numbers() -> list[tuple[type[BaseModel], str]]:
-    """Every field that takes a number."""
+def fields(*kinds: str) -> list[tuple[type[BaseModel], str]]:
+    """Every field that takes one of these kinds of values."""
     found: list[tuple[type[BaseModel], str]] = []
     for model in REQUESTS:
         for name, about in model.model_json_schema()["properties"].items():
-            if {each.get("type") for each in [about, *about.get("anyOf", ())]} & {"integer", "number"}:
+            if {each.get("type") for each in [about, *about.get("anyOf", ())]} & set(kinds):
                 found.append((model, name))
     return found
 
 
 @pytest.mark.parametrize("flag", [True, False])
-@pytest.mark.parametrize(("model", "field"), numbers())
+@pytest.mark.parametrize(("model", "field"), fields("integer", "number"))
 def test_a_number_is_no_true_or_false(model: type[BaseModel], field: str, flag: bool) -> None:
     with pytest.raises(ClinvkError) as refused:
         validated(model, {field: flag})
     assert f"{field} is {str(flag).lower()}; it must be a number" in refused.value.failure.message
+
+
+@pytest.mark.parametrize("number", [1, 0, 1.0])
+@pytest.mark.parametrize(("model", "field"), fields("boolean"))
+def test_true_and_false_are_no_numbers(model: type[BaseModel], field: str, number: float) -> None:
+    with pytest.raises(ClinvkError) as refused:
+        validated(model, {field: number})
+    assert f"{field} is {number}; it must be true or false" in refused.value.failure.message
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from clinvk.gateway.service import Service, trail_of
 from clinvk.gateway.stream import SSE, sse
 from clinvk.gateway.streamed import Streamed
 from clinvk.gateway.texts import Texts, text_of
-from clinvk.request import Object, Text
+from clinvk.request import Flag, Object, Text
 from clinvk.response import PromptResult
 from clinvk.tools.faults import validated
 
@@ -57,7 +57,7 @@ class Block(BaseModel):
     name: str | None = None
     input: Any = None
     content: "str | list[Block] | None" = None
-    is_error: bool | None = None
+    is_error: Flag | None = None
     id: str | None = None
     tool_use_id: str | None = None
 
@@ -98,7 +98,7 @@ class MessagesRequest(BaseModel):
         min_length=1, description="The conversation; the last ones are the user's question."
     )
     system: Text | list[Block] | None = Field(default=None, description="Instructions beside the conversation.")
-    stream: bool | None = Field(default=None, description="Answer in pieces, as server-sent events.")
+    stream: Flag | None = Field(default=None, description="Answer in pieces, as server-sent events.")
     output_config: OutputConfig | None = Field(default=None, description="`format` says what the answer must be.")
     metadata: Object | None = None
     clinvk: ChatOptions | None = Field(default=None, description="What only clinvk knows.")

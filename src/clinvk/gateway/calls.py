@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from clinvk.request import ChainRequest, CompareRequest, ParallelRequest, PromptRequest
+from clinvk.request import ChainRequest, CompareRequest, Flag, ParallelRequest, PromptRequest
 from clinvk.response import ChainResult, CompareResult, DryRunResult, DryRunsResult, ParallelResult, PromptResult
 from clinvk.tools import chain, compare, parallel, prompt
 from clinvk.tools.app import App
@@ -24,28 +24,28 @@ _FORMAT: Any = Field(default="json", description="`stream-json` streams the even
 class PromptCall(PromptRequest):
     """One prompt on one backend."""
 
-    background: bool = _BACKGROUND
+    background: Flag = _BACKGROUND
     output_format: OutputFormat = _FORMAT
 
 
 class ParallelCall(ParallelRequest):
     """Several prompts at once; results come in task order."""
 
-    background: bool = _BACKGROUND
+    background: Flag = _BACKGROUND
     output_format: OutputFormat = _FORMAT
 
 
 class ChainCall(ChainRequest):
     """Prompts one after another, each fed from the ones before."""
 
-    background: bool = _BACKGROUND
+    background: Flag = _BACKGROUND
     output_format: OutputFormat = _FORMAT
 
 
 class CompareCall(CompareRequest):
     """The same prompt on several backends, ranked, and judged if asked."""
 
-    background: bool = _BACKGROUND
+    background: Flag = _BACKGROUND
     output_format: OutputFormat = _FORMAT
 
 

@@ -26,7 +26,7 @@ from clinvk.events import Event
 from clinvk.executor.live import Listener
 from clinvk.files import private_folder, writing
 from clinvk.gateway.service import Service, trail_of
-from clinvk.request import NUMBER, ApprovalMode, PromptRequest, SandboxMode, Tag, Word
+from clinvk.request import NUMBER, ApprovalMode, Flag, PromptRequest, SandboxMode, Tag, Word
 from clinvk.response import PromptResult
 from clinvk.tools import output, prompt
 from clinvk.tools.app import App
@@ -51,7 +51,7 @@ class ChatOptions(BaseModel):
     approval_mode: ApprovalMode | None = None
     max_turns: Annotated[int, Field(ge=1, le=10_000), NUMBER] | None = None
     timeout_secs: Annotated[float, Field(gt=0, le=LONGEST_SECS), NUMBER] | None = None
-    ephemeral: bool = False
+    ephemeral: Flag = False
     tags: list[Tag] = Field(default_factory=list)
 
 
@@ -169,7 +169,9 @@ def judged(
             continue
         if name not in refused:
             ignored.append(name)
-        elif value not in refused[name]:
+            continue
+        _check_kind(name, value, refused[name])
+        if value not in refused[name]:
             raise ClinvkError(
                 "unsupported_option",
                 f"{name} is not supported: an agent CLI cannot be told so",
@@ -177,6 +179,16 @@ def judged(
                 details={"field": name},
             )
     return ignored
+
+
+def _check_kind(name: str, value: object, nothings: Sequence[object]) -> None:
+    """Raises ClinvkError(invalid_request) for true where a number belongs, and for 1 where true does."""
+    for nothing in nothings:
+        if isinstance(nothing, int) and isinstance(value, int | float):
+            if isinstance(value, bool) and not isinstance(nothing, bool):
+                raise bad(name, f"is {str(value).lower()}; it must be a number", value)
+            if isinstance(nothing, bool) and not isinstance(value, bool):
+                raise bad(name, f"is {value}; it must be true or false", value)
 
 
 def unread(value: object, where: str) -> Iterator[str]:

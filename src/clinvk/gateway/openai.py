@@ -21,7 +21,7 @@ from clinvk.gateway.service import Service, trail_of
 from clinvk.gateway.stream import SSE, sse
 from clinvk.gateway.streamed import Streamed
 from clinvk.gateway.texts import Texts, text_of
-from clinvk.request import Object, Text
+from clinvk.request import Flag, Object, Text
 from clinvk.response import PromptResult
 from clinvk.tools.faults import validated
 
@@ -82,7 +82,7 @@ class StreamOptions(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    include_usage: bool = False
+    include_usage: Flag = False
 
 
 class JsonSchema(BaseModel):
@@ -91,7 +91,7 @@ class JsonSchema(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     name: str = ""
-    strict: bool | None = None  # the answer fits in any case
+    strict: Flag | None = None  # the answer fits in any case
     schema_: Object = Field(default_factory=lambda: OBJECT_SCHEMA, alias="schema")
 
 
@@ -113,7 +113,7 @@ class ChatCompletionRequest(BaseModel):
     messages: list[ChatMessage] = Field(
         min_length=1, description="The conversation; the last ones are the user's question."
     )
-    stream: bool | None = Field(default=None, description="Answer in pieces, as server-sent events.")
+    stream: Flag | None = Field(default=None, description="Answer in pieces, as server-sent events.")
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = Field(default=None, description="What the answer must be.")
     metadata: Object | None = None
