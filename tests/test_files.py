@@ -12,7 +12,8 @@ import pytest
 
 from clinvk.errors import ClinvkError
 from clinvk.executor.runs import RunRecord, RunStore
-from clinvk.files import is_held, private_folder, reading, taken, write_whole, writing
+from clinvk.files import is_held, locked, private_folder, reading, taken, write_whole, writing
+from clinvk.sessions.model import Session
 from clinvk.sessions.store import SessionStore
 
 
@@ -73,11 +74,38 @@ def test_a_lock_is_had_by_one_and_seen_by_all_until_it_is_closed(tmp_path: Path)
     assert not is_held(path)
     first, second = (os.open(path, os.O_RDWR | os.O_CREAT) for _ in range(2))
     assert not is_held(path)
-    assert (taken(first), taken(second), is_held(path)) == (True, False, True)
+    assert (taken(first, path), taken(second, path), is_held(path)) == (True, False, True)
     os.close(first)
     assert not is_held(path)
-    assert taken(second)
+    assert taken(second, path)
     os.close(second)
+
+
+def test_a_file_system_without_locks_is_an_error_that_names_the_file_and_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lock"
+    lock = os.open(path, os.O_RDWR | os.O_CREAT)
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    store = RunStore(tmp_path)
+    uses: list[Callable[[], object]] = [
+        lambda: locked(lock, path),
+        lambda: taken(lock, path),
+        lambda: is_held(path),
+        lambda: store.create(RunRecord(id="a1", kind="prompt", created_at=0)),
+        lambda: SessionStore(tmp_path).create(Session(backend="claude")),
+        lambda: SessionStore(tmp_path).count(),
+    ]
+    for use in uses:
+        with pytest.raises(ClinvkError, match=f"cannot lock {tmp_path}/.*lock: Operation not supported") as refusal:
+            use()
+        assert "no file locks" in str(refusal.value.failure.hint)
+    os.close(lock)
+    assert list(store.folder.iterdir()) == []
 
 
 def test_who_only_looks_does_not_keep_a_lock_from_anybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +117,7 @@ def test_who_only_looks_does_not_keep_a_lock_from_anybody(tmp_path: Path, monkey
         fcntl.flock(looker, fcntl.LOCK_UN)
 
     monkeypatch.setattr(time, "sleep", let_go)
-    assert taken(taker)
+    assert taken(taker, path)
     os.close(looker)
     os.close(taker)
 

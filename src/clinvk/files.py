@@ -54,6 +54,8 @@ def obstacle(path: Path, error: OSError, instead: str = ANOTHER_HOME) -> tuple[s
             return reason, f"correct owner and mode of {there}, or {instead}"
         case errno.EMFILE | errno.ENFILE:
             return reason, "try again when less is running, or allow more open files (ulimit -n)"
+        case errno.ENOLCK | errno.EOPNOTSUPP | errno.ENOSYS:
+            return reason, f"its file system seems to have no file locks: {instead}, on another file system"
         case _:
             return reason, None
 
@@ -153,39 +155,46 @@ def append_line(path: Path, line: bytes) -> int:
     return size + len(data)
 
 
-def locked(lock: int) -> bool:
-    """Take the lock of an open file unless somebody holds it this very moment. Raises OSError where there are none."""
+def locked(lock: int, path: Path, *, shared: bool = False) -> bool:
+    """Take the lock of a file, open as `lock`, unless somebody holds it this very moment.
+
+    Raises ClinvkError(internal) where the file system has no locks.
+    """
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise unlockable(path, error) from error
     return True
 
 
-def taken(lock: int) -> bool:
-    """Take the lock of an open file, now or not at all, past those who only look whether it is held."""
+def unlockable(path: Path, error: OSError) -> ClinvkError:
+    """The error for a file of which the system gives no lock."""
+    return _failed(f"cannot lock {path}", path, error, ANOTHER_HOME)
+
+
+def taken(lock: int, path: Path) -> bool:
+    """Take the lock of a file, open as `lock`, now or not at all, past those who only look whether it is held."""
     for attempt in range(TAKE_TRIES):
         if attempt:
             time.sleep(TAKE_PAUSE_SECS)
-        if locked(lock):
+        if locked(lock, path):
             return True
     return False
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody holds the lock of a file; not when there is none."""
+    """Whether somebody holds the lock of a file; not when there is none. Raises ClinvkError where nobody can know."""
     try:
         lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
         # a shared lock, so that two who look at once do not take each other for the holder
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not locked(lock, path, shared=True)
     finally:
         os.close(lock)
-    return False
 
 
 def _failed(what: str, path: Path, error: OSError, hint: str) -> ClinvkError:

@@ -25,6 +25,7 @@ from clinvk.executor import environment
 from clinvk.executor.finished import browsing
 from clinvk.files import obstacle
 from clinvk.response import BackendInfo
+from clinvk.sessions.locks import Locks
 from clinvk.tools import probe
 from clinvk.tools.app import App, opened
 from clinvk.tools.backends import describe
@@ -122,24 +123,32 @@ def _usable_config(call: Call) -> Loaded:
 
 
 def _storage(home: Path) -> Check:
-    fix = "point CLINVK_HOME at a folder of your own, or correct its owner and mode"
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        free = shutil.disk_usage(home).free
-        mode = home.stat().st_mode & 0o777
-    except OSError as error:
-        reason, known = obstacle(home, error)
-        return Check("storage", "error", f"{home}: {reason}", known or fix)
-    if not os.access(home, os.W_OK | os.X_OK):
-        return Check("storage", "error", f"{home} cannot be written", fix)
+    unusable = _unusable(home)
+    if unusable is not None:
+        return Check("storage", "error", *unusable)
+    free = shutil.disk_usage(home).free
     detail = f"{home}, {free / 2**30:.1f} GiB free"
     if free < FULL_BYTES:
         return Check("storage", "error", detail, "free some space there, or point CLINVK_HOME elsewhere")
     if free < LOW_BYTES:
         return Check("storage", "warning", detail, "free some space there: long runs may not fit")
-    if mode & 0o077:
+    if home.stat().st_mode & 0o077:
         return Check("storage", "warning", f"{detail}; others on this machine may read it", f"chmod 700 {home}")
     return Check("storage", "ok", detail)
+
+
+def _unusable(home: Path) -> tuple[str, str] | None:
+    """What keeps sessions and runs from being stored, and what to do about it."""
+    fix = "point CLINVK_HOME at a folder of your own, or correct its owner and mode"
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        Locks(home).check()
+    except OSError as error:
+        reason, known = obstacle(home, error)
+        return f"{home}: {reason}", known or fix
+    except ClinvkError as error:
+        return error.failure.message, error.failure.hint or fix
+    return None if os.access(home, os.W_OK | os.X_OK) else (f"{home} cannot be written", fix)
 
 
 async def _running(loaded: Loaded, call: Call, report: Report) -> None:

@@ -16,7 +16,6 @@
 A run is running exactly when it has no result and its lock is held.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -30,7 +29,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clinvk.errors import ClinvkError
-from clinvk.files import is_held, private, reading, taken, to_disk, write_unread, write_whole, writing
+from clinvk.files import is_held, locked, private, reading, taken, to_disk, write_unread, write_whole, writing
 
 RunKind = Literal["prompt", "parallel", "chain", "compare"]
 Mark = Literal["handed", "read", "cancel", "task", "shared", "lent", "told"]
@@ -108,7 +107,7 @@ class RunStore:
             hidden.mkdir(mode=0o700)
             lock = os.open(hidden / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            locked(lock, folder / "run.lock")  # nobody else knows it yet
             write_unread(hidden / "request.json", record.model_dump_json().encode())
             with writing(folder):
                 hidden.rename(folder)
@@ -140,7 +139,7 @@ class RunStore:
             except OSError:  # where nothing can be written, there is still the truth to be told
                 lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            yield lock if taken(lock) else None
+            yield lock if taken(lock, path) else None
         finally:
             os.close(lock)
 

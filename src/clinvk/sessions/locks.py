@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from clinvk.errors import ClinvkError
-from clinvk.files import is_held, locked, opened, taken, writing
+from clinvk.files import is_held, locked, opened, taken
 
 HEAD_LOCKS = 64
 HEAD_LOCK_SECS = 10.0  # holders need about a millisecond; only a stopped process or a dead disk takes this long
@@ -28,15 +28,22 @@ class Locks:
     def __init__(self, home: Path) -> None:
         self._folder = home / "locks"
 
+    def check(self) -> None:
+        """Raises ClinvkError where no lock can be had: in a folder that cannot be written, or without locks."""
+        path = self._folder / f"head-00{_SUFFIX}"
+        fd = opened(path, os.O_RDWR)
+        try:
+            locked(fd, path, shared=True)
+        finally:
+            os.close(fd)
+
     @contextmanager
     def head(self, session_id: str) -> Generator[None]:
         """Hold the head lock of a session. Raises `session_busy` when it cannot be had in time."""
         path = self._folder / f"head-{zlib.crc32(session_id.encode()) % HEAD_LOCKS:02d}{_SUFFIX}"
         fd = opened(path, os.O_RDWR)  # anew each time, so that the threads of a process exclude each other too
         try:
-            with writing(path):  # there are file systems without locks
-                taken = _taken_in_time(fd)
-            if not taken:
+            if not _taken_in_time(fd, path):
                 raise ClinvkError(
                     "session_busy",
                     f"session {session_id} is being changed by another process for more than {HEAD_LOCK_SECS:g} s",
@@ -56,7 +63,7 @@ class Locks:
         path = self._turn_path(session_id)
         fd = opened(path, os.O_RDWR)
         try:
-            if not taken(fd):
+            if not taken(fd, path):
                 raise _busy(session_id, os.pread(fd, 200, 0).decode("utf-8", "replace").strip())
             with suppress(OSError):  # only a courtesy to whoever finds the session busy
                 os.ftruncate(fd, 0)
@@ -85,10 +92,10 @@ class Locks:
         return self._folder / f"{_TURN_PREFIX}{session_id}{_SUFFIX}"
 
 
-def _taken_in_time(fd: int) -> bool:
+def _taken_in_time(fd: int, path: Path) -> bool:
     give_up = time.monotonic() + HEAD_LOCK_SECS
     while True:
-        if locked(fd):
+        if locked(fd, path):
             return True
         if time.monotonic() > give_up:
             return False

@@ -288,6 +288,7 @@ class SessionStore:
 
     def count(self) -> int:
         """How many sessions there are; cheap without an index, too. Raises when they cannot be read and written."""
+        self._locks.check()
         return self._heads.count()
 
     def complete_index(self) -> None:

@@ -31,9 +31,9 @@ class Requests:
         path = self._locks / f"request-{int(mark[:8], 16) % CLAIMS:02d}.lock"
         lock = opened(path, os.O_RDWR)
         try:
-            if not locked(lock):
+            if not locked(lock, path):
                 with anyio.move_on_after(CLAIM_SECS):
-                    while not locked(lock):  # noqa: ASYNC110 - another process holds it
+                    while not locked(lock, path):  # noqa: ASYNC110 - another process holds it
                         await anyio.sleep(CLAIM_POLL_SECS)
             yield
         finally:

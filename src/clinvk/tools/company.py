@@ -4,10 +4,10 @@ Each who waits holds a shared lock on a file of the run. A run that is only lent
 sake of others; once one of them is told its id, it outlives all of them.
 """
 
-import fcntl
 import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from clinvk.errors import ClinvkError
 from clinvk.files import locked
@@ -19,23 +19,24 @@ IsLast = Callable[[], bool]
 @contextmanager
 def waiting_together(app: App, run_id: str) -> Generator[IsLast]:
     """Be one of those who wait; yields what tells, when leaving early, whether the run is to be stopped."""
+    path = app.runs.path(run_id) / "waiting.lock"
     try:
-        lock = os.open(app.runs.path(run_id) / "waiting.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:  # nobody can know who waits: then the run goes on
         yield lambda: False
         return
     try:
-        with suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # whoever holds it whole is stopping the run
-        yield lambda: _is_alone(lock) and app.runs.marked(run_id, "lent") and not app.runs.marked(run_id, "told")
+        with suppress(ClinvkError):
+            locked(lock, path, shared=True)  # whoever holds it whole is stopping the run
+        yield lambda: _is_alone(lock, path) and app.runs.marked(run_id, "lent") and not app.runs.marked(run_id, "told")
     finally:
         os.close(lock)
 
 
-def _is_alone(lock: int) -> bool:
+def _is_alone(lock: int, path: Path) -> bool:
     """Whether nobody else waits; whether or not, the lock is not shared any more, so that one of two finds it so."""
-    with suppress(OSError):
-        return locked(lock)
+    with suppress(ClinvkError):
+        return locked(lock, path)
     return False
 
 

@@ -9,16 +9,17 @@ import hmac
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clinvk.errors import ClinvkError
-from clinvk.files import private_folder, write_whole
+from clinvk.files import private_folder, unlockable, write_whole
 
 VARIABLE = "CLINVK_API_KEYS"
 FILE = "keys.json"
@@ -163,9 +164,24 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
-def _locked(home: Path) -> FileLock:
+@contextmanager
+def _locked(home: Path) -> Generator[None]:
+    """Nobody else changes the keys meanwhile. Raises ClinvkError where that cannot be had."""
     private_folder(home)
-    return FileLock(home / "keys.lock", timeout=LOCK_SECS, mode=0o600)
+    path = home / "keys.lock"
+    lock = FileLock(path, timeout=LOCK_SECS, mode=0o600)
+    try:
+        lock.acquire()
+    except Timeout:
+        message = f"another process is changing the API keys for more than {LOCK_SECS:g} s"
+        hint = f"look for a stopped process that holds {path}, then try again"
+        raise ClinvkError("internal", message, hint=hint) from None
+    except OSError as error:
+        raise unlockable(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _save(home: Path, keys: list[ApiKey]) -> None:
