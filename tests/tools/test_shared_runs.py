@@ -1,5 +1,6 @@
 """The same request at several processes at once: one run, which lives as long as one of those who asked waits."""
 
+import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,11 +8,13 @@ from typing import Any
 import anyio
 import pytest
 
+from clinvk.cli import exits
 from clinvk.executor import marks
-from clinvk.request import CancelRequest, ChainRequest, PromptRequest
-from clinvk.response import ChainResult, PromptResult
+from clinvk.request import CancelRequest, ChainRequest, PromptRequest, RunsRequest
+from clinvk.response import ChainResult, PromptResult, RunsResult
 from clinvk.tools import chain, prompt, runs
 from clinvk.tools.app import App
+from clinvk_command import COMMAND
 from fakes import agent
 from fakes.world import PATIENCE_SECS, World
 from leaks.server import Server, serving
@@ -226,3 +229,167 @@ async def test_a_shared_run_outlives_the_killed_server_that_began_it(world: Worl
     await world.processes.ended()
     assert (told["status"], told["output"]) == ("completed", "kept")
     assert len(world.calls()) == 1
+
+
+async def follow(app: App, world: World, run_id: str, answers: list[RunsResult], wait_secs: float = 60) -> None:
+    """Wait for a run by its id, as somebody who saw it in the list."""
+    request = RunsRequest(action="wait", run_id=run_id, wait_secs=wait_secs)
+    answers.append(await runs.runs(app, request, world.caller(client="follower")))
+
+
+@dataclass
+class Follower:
+    """Somebody who waits for a run by its id, and what he is answered."""
+
+    leaving: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    answers: list[RunsResult] = field(default_factory=list[RunsResult])
+
+    async def wait(self, app: App, world: World, run_id: str) -> None:
+        with self.leaving:
+            await follow(app, world, run_id, self.answers)
+
+
+async def counted(driver: App, follower: App) -> None:
+    """Wait until somebody who waits by id counts."""
+    if driver is follower:
+        [live] = [each for each in driver.executor.live.values() if each.record.parent_id is None]
+        with anyio.fail_after(PATIENCE_SECS):
+            while live.waiters < 2:  # noqa: ASYNC110 - a number
+                await anyio.sleep(LOOK_SECS)
+    else:
+        await marked(follower, "handed")
+
+
+PLACES = pytest.mark.parametrize("place", ["this process", "another process"])
+
+
+@PLACES
+async def test_who_asked_may_leave_when_somebody_waits_by_the_id(world: World, place: str) -> None:
+    up, go = world.fifo("up"), world.fifo("go")
+    text = agent.prompt({"reach": str(up)}, {"wait": str(go)}, {"answer": "once"})
+    one, two = Asker(), Follower()
+    async with world.app() as here, world.app() as elsewhere, anyio.create_task_group() as tasks:
+        there = here if place == "this process" else elsewhere
+        tasks.start_soon(one.wait, here, world, text)
+        world.processes.watch_agent(await up.reached())
+        [run_id] = here.runs.ids()
+        tasks.start_soon(two.wait, there, world, run_id)
+        await counted(here, there)
+        one.leaving.cancel()
+        await anyio.wait_all_tasks_blocked()
+        await go.release()
+    await world.processes.ended()
+    [answer] = two.answers
+    assert isinstance(answer.result, PromptResult)
+    assert (one.answers, answer.result.status, answer.result.output) == ([], "completed", "once")
+
+
+@PLACES
+async def test_who_waits_by_the_id_stops_nothing_by_leaving(world: World, place: str) -> None:
+    up = world.fifo("up")
+    text = agent.prompt({"reach": str(up)}, {"hang": True})
+    one, two = Asker(), Follower()
+    async with world.app() as here, world.app() as elsewhere, anyio.create_task_group() as tasks:
+        there = here if place == "this process" else elsewhere
+        tasks.start_soon(one.wait, here, world, text)
+        world.processes.watch_agent(await up.reached())
+        [run_id] = here.runs.ids()
+        tasks.start_soon(two.wait, there, world, run_id)
+        await counted(here, there)
+        two.leaving.cancel()
+        await anyio.wait_all_tasks_blocked()
+        assert (here.runs.marked(run_id, "cancel"), here.runs.state(run_id).status) == (False, "running")
+        one.leaving.cancel()  # nobody else is left, and nobody was told to come back
+    await world.processes.ended()
+    assert (one.answers, two.answers) == ([], [])
+
+
+@PLACES
+async def test_a_run_goes_on_when_the_last_who_leaves_knows_its_id(world: World, place: str) -> None:
+    up, go = world.fifo("up"), world.fifo("go")
+    text = agent.prompt({"reach": str(up)}, {"wait": str(go)}, {"answer": "kept"})
+    one, two = Asker(), Follower()
+    answers: list[RunsResult] = []
+    async with world.app() as here, world.app() as elsewhere, anyio.create_task_group() as tasks:
+        there = here if place == "this process" else elsewhere
+        tasks.start_soon(one.wait, here, world, text)
+        world.processes.watch_agent(await up.reached())
+        [run_id] = here.runs.ids()
+        tasks.start_soon(two.wait, there, world, run_id)
+        await counted(here, there)
+        one.leaving.cancel()
+        await anyio.wait_all_tasks_blocked()
+        two.leaving.cancel()
+        await anyio.wait_all_tasks_blocked()
+        await go.release()
+        await follow(there, world, run_id, answers)
+    await world.processes.ended()
+    [answer] = answers
+    assert isinstance(answer.result, PromptResult)
+    assert (answer.result.status, answer.result.output) == ("completed", "kept")
+
+
+@PLACES
+async def test_a_run_goes_on_when_a_wait_by_the_id_was_over_before(world: World, place: str) -> None:
+    up, go = world.fifo("up"), world.fifo("go")
+    text = agent.prompt({"reach": str(up)}, {"wait": str(go)}, {"answer": "kept"})
+    one = Asker()
+    answers: list[RunsResult] = []
+    async with world.app() as here, world.app() as elsewhere, anyio.create_task_group() as tasks:
+        there = here if place == "this process" else elsewhere
+        tasks.start_soon(one.wait, here, world, text)
+        world.processes.watch_agent(await up.reached())
+        [run_id] = here.runs.ids()
+        await follow(there, world, run_id, answers, wait_secs=0)
+        await marked(there, "handed")
+        one.leaving.cancel()
+        await anyio.wait_all_tasks_blocked()
+        await go.release()
+        await follow(there, world, run_id, answers)
+    await world.processes.ended()
+    assert [answer.run.status for answer in answers if answer.run] == ["running", "completed"]
+
+
+async def test_who_waits_for_a_part_counts_for_the_whole(world: World) -> None:
+    up, go = world.fifo("up"), world.fifo("go")
+    steps = [{"prompt": agent.prompt({"reach": str(up)}, {"wait": str(go)}, {"answer": "one"}), "backend": "claude"}]
+    two = Follower()
+    leaving = anyio.CancelScope()
+    part = ""
+
+    async def wait(app: App) -> None:
+        with leaving:
+            await chain.chain(app, ChainRequest.model_validate({"steps": steps}), world.caller())
+
+    async with world.app() as here, world.app() as there, anyio.create_task_group() as tasks:
+        tasks.start_soon(wait, here)
+        world.processes.watch_agent(await up.reached())
+        [part] = [run_id for run_id in here.runs.ids() if here.runs.record(run_id).parent_id is not None]
+        tasks.start_soon(two.wait, there, world, part)
+        await marked(there, "handed")
+        leaving.cancel()
+        await anyio.wait_all_tasks_blocked()
+        await go.release()
+    await world.processes.ended()
+    [answer] = two.answers
+    assert answer.run is not None
+    assert (answer.run.run_id, answer.run.status) == (part, "completed")
+
+
+async def test_a_wait_at_a_terminal_that_is_interrupted_leaves_the_run_to_who_asked(world: World) -> None:
+    up, go = world.fifo("up"), world.fifo("go")
+    text = agent.prompt({"reach": str(up)}, {"wait": str(go)}, {"answer": "once"})
+    one = Asker()
+    async with world.app() as here, anyio.create_task_group() as tasks:
+        tasks.start_soon(one.wait, here, world, text)
+        world.processes.watch_agent(await up.reached())
+        [run_id] = here.runs.ids()
+        words = [*COMMAND, "runs", "wait", run_id]
+        async with await anyio.open_process(words, env=world.environ, cwd=world.workdir) as command:
+            await marked(here, "handed")
+            command.send_signal(signal.SIGINT)
+            with anyio.fail_after(PATIENCE_SECS):
+                assert await command.wait() == exits.CANCELLED
+        await go.release()
+    await world.processes.ended()
+    assert [(result.status, result.output) for result in one.answers] == [("completed", "once")]

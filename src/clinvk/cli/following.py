@@ -23,6 +23,7 @@ from clinvk.tools.caller import Caller
 from clinvk.tools.faults import validated
 from clinvk.tools.output import text_of
 from clinvk.tools.settle import newest_events, settled
+from clinvk.tools.waiting import known
 
 
 def read(app: App, **wanted: Any) -> RunsResult:
@@ -120,7 +121,7 @@ async def _ended(call: Call, loaded: Loaded, app: App, run_id: str) -> bool:
     ask = person.ask if terminal.can_ask() else None
     caller = Caller(client="cli", cwd=driving.working_directory(), ask=ask)
     try:
-        with anyio.move_on_after(call.args.timeout):
+        with known(app, run_id), anyio.move_on_after(call.args.timeout):
             await heeding(app, run_id, caller, end)
             return True
     finally:

@@ -21,7 +21,7 @@ from clinvk.tools.caller import Caller
 from clinvk.tools.cut import cut
 from clinvk.tools.fields import check_filters, refuse_unused
 from clinvk.tools.settle import Result, newest_events, running, saved, settled
-from clinvk.tools.waiting import ended, stopped_elsewhere
+from clinvk.tools.waiting import ended, known, stopped_elsewhere
 
 STOP_SECS = 20.0  # how long a cancel waits for the end: grace, sweep and saving on a busy machine
 STATUSES = ("completed", "failed", "cancelled", "running", "interrupted", "unread")
@@ -208,7 +208,7 @@ def _shown(app: App, run_id: str) -> RunsResult:
 async def _wait(app: App, run_id: str, request: RunsRequest, caller: Caller) -> RunsResult:
     patience = app.config.mcp.wait_secs if request.wait_secs is None else request.wait_secs
     live = app.executor.live.get(run_id)
-    with anyio.move_on_after(patience):
+    with known(app, run_id), anyio.move_on_after(patience):
         if live is None:
             await heeding(app, run_id, caller, partial(ended, app, run_id, caller.listener))
         else:

@@ -222,6 +222,55 @@ async def ended(app: App, run_id: str, listener: Listener | None = None) -> None
         await anyio.sleep(LOOK_SECS)
 
 
+@contextmanager
+def known(app: App, run_id: str) -> Generator[None]:
+    """Meanwhile a caller who knows the run by its id is one of those who wait for it, or for the whole it is part of.
+
+    Where it has not ended when he leaves, or nobody else is left, it goes on: he can come back for it.
+    """
+    if settled(app, run_id).status != "running":
+        yield
+        return
+    whole = app.runs.record(run_id).parent_id or run_id
+    is_to_stay = False
+    with _counted(app, whole) as is_last:
+        try:
+            yield
+            is_to_stay = settled(app, run_id).status == "running"
+        finally:
+            if is_to_stay or is_last():
+                with suppress(ClinvkError):
+                    _keep(app, whole)
+
+
+@contextmanager
+def _counted(app: App, run_id: str) -> Generator[IsLast]:
+    live = app.executor.live.get(run_id)
+    if live is not None:
+        live.waiters += 1
+        try:
+            with _shared(app, live) as is_last:
+                yield lambda: is_last() if live.handed else live.waiters == 1
+        finally:
+            live.waiters -= 1
+        return
+    with waiting_together(app, run_id) as is_last:
+        if _is_shareable(app, run_id):
+            with suppress(ClinvkError):
+                app.runs.mark(run_id, "shared")  # its driver hands it out; until then it may end with its client
+        yield is_last
+
+
+def _keep(app: App, run_id: str) -> None:
+    live = app.executor.live.get(run_id)
+    if live is not None:
+        _hand_out(app, live)
+    elif settled(app, run_id).status == "running":
+        if _is_shareable(app, run_id):  # its driver is about to lend it
+            app.runs.mark(run_id, "told")
+        tell(app, run_id)
+
+
 def _read(app: App, run_id: str, kind: type[Result]) -> Result:
     result = current(app, run_id)
     assert isinstance(result, kind)
