@@ -59,3 +59,18 @@ async def test_keys_that_cannot_be_read_are_unhealthy_until_they_can(world: Worl
     assert (broken.status_code, broken.json()["status"]) == (503, "unhealthy")
     assert broken.json()["reason"] == "the API keys cannot be read, so that nobody is let in"
     assert (repaired.status_code, repaired.json()["status"]) == (200, "ok")
+
+
+async def test_a_server_whose_last_key_was_revoked_is_unhealthy_until_there_is_another(world: World) -> None:
+    keys.create(world.home, "alice")
+    keys.create(world.home, "bob")
+    async with gateway(world) as server:
+        keys.revoke(world.home, "alice")
+        served = await server.client.get("/health")
+        keys.revoke(world.home, "bob")
+        shut = await server.client.get("/health")
+        keys.create(world.home, "carol")
+        again = await server.client.get("/health")
+    assert (shut.status_code, shut.json()["status"]) == (503, "unhealthy")
+    assert shut.json()["reason"] == "no API key is left, so that nobody is let in"
+    assert [answer.json()["status"] for answer in (served, again)] == ["ok", "ok"]

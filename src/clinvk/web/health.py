@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 import anyio.to_thread
@@ -25,20 +24,20 @@ def endpoint(app: App, keyring: Keyring) -> Endpoint:
     began = time.monotonic()
 
     async def health(_request: Request) -> Response:
-        has_keys = keyring.is_readable()  # not in the thread: the guard reads the same keys again here
-        report = await anyio.to_thread.run_sync(partial(_report, app, has_keys=has_keys))
+        why_nobody = keyring.why_nobody()  # not in the thread: the guard reads the same keys again here
+        report = await anyio.to_thread.run_sync(_report, app, why_nobody)
         report["uptime_ms"] = round((time.monotonic() - began) * 1000)
         return JSONResponse(report, 503 if report["status"] == "unhealthy" else 200)
 
     return health
 
 
-def _report(app: App, *, has_keys: bool) -> dict[str, Any]:
+def _report(app: App, why_nobody: str | None) -> dict[str, Any]:
     store = _session_store(app)
     available = app.available()
     status, reason = _status(app, store, available)
-    if not has_keys:
-        status, reason = "unhealthy", "the API keys cannot be read, so that nobody is let in"
+    if why_nobody is not None:
+        status, reason = "unhealthy", f"{why_nobody}, so that nobody is let in"
     return {
         "status": status,
         "reason": reason,

@@ -111,13 +111,13 @@ class Keyring:
             return True
         return self._required
 
-    def is_readable(self) -> bool:
-        """Whether callers can be told from strangers; if not, nobody is let in."""
+    def why_nobody(self) -> str | None:
+        """Why nobody at all is let in; None while somebody may be."""
         try:
             self._refresh()
         except ClinvkError:
-            return False
-        return True
+            return "the API keys cannot be read"
+        return "no API key is left" if self.required and not (self._given or self._kept) else None
 
     def owner(self, key: str) -> str | None:
         """Whose key it is. Every key is compared, so that the time taken tells nothing.
