@@ -4,8 +4,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from clinvk.executor.runs import RunRecord, RunStore
 from clinvk.files import is_held, locked, private_folder, reading, taken, write_whole, writing
 from clinvk.sessions.model import Session
 from clinvk.sessions.store import SessionStore
+from fakes.unprivileged import unprivileged
 
 
 def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -120,18 +120,6 @@ def test_who_only_looks_does_not_keep_a_lock_from_anybody(tmp_path: Path, monkey
     assert taken(taker, path)
     os.close(looker)
     os.close(taker)
-
-
-@contextmanager
-def unprivileged() -> Generator[None]:
-    """Permissions hold also where the tests are run by root."""
-    before = os.geteuid()
-    if before == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(before)
 
 
 def test_a_home_that_may_not_be_entered_is_an_error_that_names_it_and_not_an_empty_one(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from clinvk.errors import ClinvkError
 from clinvk.web import keys
 from clinvk.web.keys import Keyring
+from fakes.unprivileged import unprivileged
 
 
 def refusal(home: Path, environ: dict[str, str] | None = None) -> str:
@@ -106,6 +107,26 @@ def test_a_file_damaged_or_removed_under_a_running_server_lets_nobody_in(tmp_pat
     (tmp_path / "keys.json").unlink()
     assert keyring.owner(key) is None
     assert keyring.required
+
+
+def test_a_file_that_may_no_longer_be_read_lets_nobody_into_a_running_server_until_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)  # the folders above are for their owner alone
+    key = keys.create(Path(), "alice")
+    path = Path("keys.json")
+    path.chmod(0o644)
+    with unprivileged():
+        keyring = Keyring(Path(), {})
+    path.chmod(0)
+    with unprivileged():
+        with pytest.raises(ClinvkError, match="cannot be read: Permission denied"):
+            keyring.owner(key)
+        assert keyring.why_nobody() == "the API keys cannot be read"
+    path.chmod(0o644)
+    with unprivileged():
+        assert keyring.owner(key) == "alice"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 65, "a\n", "ä", "../x", "a,b"])

@@ -153,15 +153,15 @@ def _kept(home: Path) -> list[tuple[bytes, str]]:
     return [(bytes.fromhex(key.sha256), key.name) for key in listed(home)]
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Changes whenever the file does; None when there is none."""
+def _stamp(path: Path) -> tuple[int, int, int, int] | None:
+    """Changes whenever the file, its owner or its mode does; None when there is none."""
     try:
         stat = path.stat()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise _unreadable(path, error.strerror or "I/O error") from error
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 @contextmanager
