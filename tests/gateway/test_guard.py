@@ -444,6 +444,22 @@ async def test_prompts_are_in_the_audit_log_only_when_switched_on(world: World) 
     assert audit(world)[0]["prompts"] == ["one", "log in with [redacted]"]
 
 
+async def test_what_a_caller_wrote_has_no_secrets_in_the_audit_log(world: World) -> None:
+    secret = f"sk-{'a' * 20}"
+    folder = world.root / f"of-{secret}"
+    folder.mkdir()
+    async with gateway(world) as server:
+        await server.post("/api/v1/prompt", {"prompt": "one", "backend": "claude", "workdir": str(folder)})
+        await server.post("/api/v1/prompt", {"prompt": "one", "backend": f"password={secret}", "workdir": secret})
+        chat = {"model": "claude", "messages": [{"role": "user", "content": "one"}]}
+        await server.post("/openai/v1/chat/completions", chat, **{"X-Clinvk-Workdir": str(folder)})
+    hidden = f"{world.root}/of-[redacted]"
+    assert [line["workdir"] for line in audit(world)] == [hidden, "[redacted]", hidden]
+    assert audit(world)[1]["backend"] == "password=[redacted]"
+    assert [line["workdir"] for line in audit(world, "run")] == [hidden, hidden]
+    assert secret not in (world.home / "audit.jsonl").read_text(encoding="utf-8")
+
+
 async def test_the_audit_log_says_who_called_through_mcp(world: World) -> None:
     call = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     async with gateway(world, environ=KEYS, mcp=True) as server:

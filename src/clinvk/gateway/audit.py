@@ -1,8 +1,8 @@
 """Who did what: JSON lines in audit.jsonl, which only its owner can read.
 
 A line of the type `request` for each request that did something or was refused; one of the type `run` for each run that
-ended, whichever door it came through and however long that took. No prompts unless server.audit_prompts says so, what
-looks like a key or a password taken out; callers go by the names of their keys.
+ended, whichever door it came through and however long that took. No prompts unless server.audit_prompts says so.
+Callers go by the names of their keys; what looks like a key or a password is taken out of whatever they wrote.
 """
 
 import json
@@ -18,7 +18,7 @@ from clinvk.response import ChainResult, CompareResult, ParallelResult, PromptRe
 
 FILE = "audit.jsonl"
 MOST_BYTES = 64 * 1024 * 1024  # then the file is put aside as audit.jsonl.1, in place of the one before
-PROMPT_CHARS = 10_000
+MOST_CHARS = 10_000  # of what a caller wrote
 
 _log = logging.getLogger(__name__)
 
@@ -40,15 +40,15 @@ class Audit:
             "route": route,
             "status": status,
             "operation": trail.operation,
-            "backend": trail.backend,
-            "workdir": trail.workdir,
+            "backend": _told(trail.backend),
+            "workdir": _told(trail.workdir),
             "run_id": trail.run_id,
             "outcome": trail.outcome,
             "error_code": trail.error_code,
             "cost_usd": trail.cost_usd,
         }
         if self._prompts:
-            line["prompts"] = [redacted(prompt)[:PROMPT_CHARS] for prompt in trail.prompts]
+            line["prompts"] = [_told(prompt) for prompt in trail.prompts]
         self._write(line)
 
     def began(self, live: LiveRun) -> None:
@@ -67,7 +67,7 @@ class Audit:
                 "who": record.client,
                 "operation": record.kind,
                 "backend": backends(result),
-                "workdir": record.workdir,
+                "workdir": _told(record.workdir),
                 "run_id": record.id,
                 "outcome": result.status,
                 "error_code": result.error.code if result.error else "",
@@ -91,3 +91,7 @@ class Audit:
             os.close(file)
         if full:
             self._path.replace(self._path.with_name(f"{FILE}.1"))
+
+
+def _told(text: str) -> str:
+    return redacted(text)[:MOST_CHARS]
