@@ -1,13 +1,19 @@
+from collections.abc import Iterator
+from pathlib import Path
+
 import anyio
 import httpx2
 import pytest
 
 from clinvk.gateway import replay
+from clinvk.tools.eventlog import EventLog
 from fakes import agent
 from fakes.world import PATIENCE_SECS, World
 from gateway_fakes.server import Gateway, Json, events, gateway
 
 pytestmark = pytest.mark.anyio
+
+LOOK_SECS = 0.01
 
 
 async def prompted(server: Gateway, text: str, **more: object) -> Json:
@@ -203,6 +209,72 @@ async def test_a_made_up_event_id_is_refused(world: World, last: str) -> None:
         run_id = (await prompted(server, "hi"))["run_id"]
         status, _ = await replayed(server, run_id, last)
     assert status == 422
+
+
+@pytest.mark.parametrize("last", ["99", "1.1"])
+@pytest.mark.parametrize("state", ["running here", "running elsewhere", "ended"])
+async def test_an_event_id_beyond_the_last_one_is_refused_and_nothing_is_passed_over(
+    world: World, monkeypatch: pytest.MonkeyPatch, state: str, last: str
+) -> None:
+    monkeypatch.setattr(replay, "ANEW_SECS", 0.1)
+    up = world.fifo("up")
+    more: list[Json] = [] if state == "ended" else [{"reach": str(up)}, {"hang": True}]
+    asked = agent.prompt({"say": "x"}, *more)
+    async with gateway(world) as driver, gateway(world) as other:
+        run_id = (await prompted(driver, asked, background=state != "ended"))["run_id"]
+        if state != "ended":
+            world.processes.watch_agent(await up.reached())
+        server = driver if state == "running here" else other
+        answer = await server.client.get(f"/api/v1/runs/{run_id}/events", headers={"Last-Event-ID": last})
+        await driver.client.delete(f"/api/v1/runs/{run_id}")
+    await world.processes.ended()
+    told = answer.json()["error"]
+    assert (answer.status_code, told["details"]) == (422, {"field": "Last-Event-ID", "value": last})
+    assert told["message"] == f"Last-Event-ID '{last}' is no id of an event of this run"
+
+
+async def written(log: Path, what: bytes) -> bytes:
+    """The log of events once that stands in it."""
+    with anyio.fail_after(PATIENCE_SECS):
+        while what not in (kept := await anyio.Path(log).read_bytes()):  # noqa: ASYNC110 - another process writes it
+            await anyio.sleep(LOOK_SECS)
+    return kept
+
+
+async def test_an_event_id_is_good_while_an_heir_writes_the_events_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "ANEW_SECS", PATIENCE_SECS)
+    looked = anyio.Event()
+    lines = EventLog.lines
+
+    def told(log: EventLog) -> Iterator[bytes]:
+        looked.set()
+        return lines(log)
+
+    up = world.fifo("up")
+    asked = agent.prompt({"say": "x"}, {"reach": str(up)}, {"hang": True})
+    statuses: list[int] = []
+    async with gateway(world) as driver, gateway(world) as other:
+        run_id = (await prompted(driver, asked, background=True))["run_id"]
+        world.processes.watch_agent(await up.reached())
+        log = driver.app.runs.path(run_id) / "events.jsonl"
+        kept = await written(log, b"text_delta")
+        log.write_bytes(b"")
+        monkeypatch.setattr(EventLog, "lines", told)
+
+        async def read() -> None:
+            headers = {"Last-Event-ID": str(kept.count(b"\n"))}
+            answer = await other.client.head(f"/api/v1/runs/{run_id}/events", headers=headers)
+            statuses.append(answer.status_code)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            await looked.wait()
+            log.write_bytes(kept)
+        await driver.client.delete(f"/api/v1/runs/{run_id}")
+    await world.processes.ended()
+    assert statuses == [200]
 
 
 @pytest.mark.parametrize("headers", [{}, {"Last-Event-ID": "1"}])

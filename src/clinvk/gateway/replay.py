@@ -30,6 +30,7 @@ from clinvk.tools.eventlog import EventLog
 
 LOOK_SECS = 0.05  # how often the files are looked at: another process may drive the run
 MOST_LINES = 200  # sent at once; others are served in between
+ANEW_SECS = 2.0  # in which an heir has written the events anew that its driver had written
 END = "end"
 
 
@@ -45,14 +46,15 @@ class Replay:
     """ASGI response: the events of one run and of its children until the run has ended."""
 
     def __init__(self, service: Service, request: Request, run_id: str) -> None:
-        """Raises ClinvkError(invalid_request) for an unknown parameter, or an id that is none of this run's events."""
+        """Raises ClinvkError(invalid_request) for an unknown parameter, or what is no id of an event."""
         self._service = service
         self._app = service.app
         self._request = request
         self._run_id = run_id
         self._single = service.app.runs.record(run_id).kind == "prompt"
         asked = query_of(request, EventsQuery)
-        self._numbers, self.complete = _cursor(request.headers.get("last-event-id") or asked.last_event_id)
+        self._after = request.headers.get("last-event-id") or asked.last_event_id
+        self._numbers, self.complete = _cursor(self._after)
         self._logs: list[EventLog] = []
         self._backends: dict[str, str] = {}
         self._quiet_since = anyio.current_time()
@@ -65,7 +67,7 @@ class Replay:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         trail_of(scope).run_id = self._run_id
-        first = self._pieces()
+        first = await self._first()
         if self.complete or (not first and self._ended() and self._has_its_end()):
             # An EventSource connects again after every end; this answer is how it is told to stop.
             return await Response(status_code=204)(scope, receive, send)
@@ -78,6 +80,22 @@ class Replay:
         except Gone:
             return None
         return await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _first(self) -> bytes:
+        """The first events to show. Raises ClinvkError(invalid_request) for an id that no event of this run has yet."""
+        pieces = self._pieces()
+        with anyio.move_on_after(ANEW_SECS):
+            while self._is_ahead() and self._run_id not in self._app.executor.live and not self._ended():
+                await anyio.sleep(LOOK_SECS)
+                pieces += self._pieces()
+        if self._is_ahead():
+            raise _no_event(self._after)
+        return pieces
+
+    def _is_ahead(self) -> bool:
+        """Whether the client's id lies beyond what there is: to wait for it would pass over all in between."""
+        is_beyond = len(self._numbers) > len(self._logs) or any(log.is_short for log in self._logs)
+        return is_beyond and not self.complete
 
     async def _flow(self, first: bytes, send: Send) -> None:
         async def put(pieces: bytes) -> None:
@@ -194,10 +212,14 @@ def _cursor(given: str) -> tuple[list[int], bool]:
     complete = bool(parts) and parts[-1] == END
     numbers = parts[:-1] if complete else parts
     if any(not (part.isascii() and part.isdigit() and len(part) < 19) for part in numbers):
-        raise ClinvkError(
-            "invalid_request",
-            f"Last-Event-ID {given[:60]!r} is no id of an event of this run",
-            hint="leave it out to get all events",
-            details={"field": "Last-Event-ID", "value": given[:60]},
-        )
+        raise _no_event(given)
     return [int(part) for part in numbers], complete
+
+
+def _no_event(given: str) -> ClinvkError:
+    return ClinvkError(
+        "invalid_request",
+        f"Last-Event-ID {given[:60]!r} is no id of an event of this run",
+        hint="leave it out to get all events",
+        details={"field": "Last-Event-ID", "value": given[:60]},
+    )

@@ -35,6 +35,11 @@ class EventLog:
         except FileNotFoundError:  # not written yet, or removed just now
             return
 
+    @property
+    def is_short(self) -> bool:
+        """Whether there were fewer lines at the last look than are said to have been read."""
+        return self._line < self.read
+
     def skip(self) -> bool:
         """Pass over what is there; whether there is anything."""
         for _ in self.lines():
