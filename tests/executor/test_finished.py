@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from clinvk.errors import ClinvkError
 from clinvk.executor.finished import FEW, browsing
 from clinvk.executor.runs import RunRecord, RunState, RunStore
 from clinvk.response import PromptResult
@@ -116,6 +117,23 @@ def test_a_run_that_is_gone_is_gone(home: Path) -> None:
     assert sorted(look(RunStore(home))[1]) == [run_id for run_id in IDS if run_id != IDS[3]]
     with sqlite3.connect(home / CACHE) as db:
         assert db.execute("SELECT count(*) FROM runs WHERE id = ?", [IDS[3]]).fetchone() == (0,)
+
+
+def test_a_run_that_another_process_removed_is_not_found_and_not_remembered(home: Path) -> None:
+    read, recalled = RunStore(home), RunStore(home)
+    for run_id in IDS:
+        read.state(run_id)
+    with browsing(recalled):
+        for run_id in IDS[3:5]:
+            RunStore(home).delete(run_id)
+    for store in (read, recalled):
+        with pytest.raises(ClinvkError) as refusal:
+            store.state(IDS[3])
+        assert refusal.value.failure.code == "run_not_found"
+        with browsing(store) as ids:
+            assert IDS[4] not in ids
+        assert [store.brief(IDS[4]), store.remembered(IDS[4])] == [None, None]
+        assert sorted(look(store)[1]) == [run_id for run_id in IDS if run_id not in IDS[3:5]]
 
 
 def test_a_copy_that_took_the_place_of_a_run_is_read(home: Path) -> None:

@@ -237,13 +237,18 @@ class RunStore:
         latest = time.time_ns() - SETTLED_NS
         ids: list[str] = []
         stamps: dict[str, Stamp] = {}
+        known = {*self._finished, *self._briefs}
         for entry in self._entries():
             ids.append(entry.name)
-            if entry.name not in self._finished and entry.name not in self._briefs:
-                with suppress(OSError):  # removed just now
-                    about = entry.stat(follow_symlinks=False)
-                    if about.st_mtime_ns < latest:
-                        stamps[entry.name] = (about.st_ino, about.st_mtime_ns, about.st_ctime_ns)
+            if entry.name in known:
+                known.discard(entry.name)
+                continue
+            with suppress(OSError):  # removed just now
+                about = entry.stat(follow_symlinks=False)
+                if about.st_mtime_ns < latest:
+                    stamps[entry.name] = (about.st_ino, about.st_mtime_ns, about.st_ctime_ns)
+        for run_id in known:  # removed by other processes
+            self._forget(run_id)
         return ids, stamps
 
     def remembered(self, run_id: str) -> RunState | None:
@@ -291,12 +296,16 @@ class RunStore:
             return None
         return result  # pyright: ignore[reportUnknownVariableType]
 
-    def state(self, run_id: str) -> RunState:
+    def state(self, run_id: str, *, listed: bool = False) -> RunState:
         """The run as it is now; `unsettled` means that it ended without anybody writing its result.
 
-        Of a run that has ended only what a listing shows: its request and its answer stay on disk.
+        Of a run that has ended only what a listing shows: its request and its answer stay on disk. `listed` says that
+        it has just been seen in the folder of all. Raises ClinvkError(run_not_found).
         """
         known = self.remembered(run_id)
+        if known is not None and not listed and not self.is_recorded(run_id):
+            self._forget(run_id)  # another process removed it
+            known = None
         if known is not None:
             if known.unread and self.marked(run_id, "read"):
                 known.unread = False
@@ -345,9 +354,12 @@ class RunStore:
         gone = self.path(f".{run_id}.removed")
         with writing(self.path(run_id)), suppress(FileNotFoundError):  # another process was first
             self.path(run_id).rename(gone)
+        self._forget(run_id)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def _forget(self, run_id: str) -> None:
         self._finished.pop(run_id, None)
         self._briefs.pop(run_id, None)
-        shutil.rmtree(gone, ignore_errors=True)
 
 
 @lru_cache(maxsize=256)

@@ -103,7 +103,7 @@ def _states(app: App) -> dict[str, RunState]:
     with browsing(app.runs) as ids:
         for run_id in ids:
             with suppress(ClinvkError):  # damaged: kept for whoever looks into it
-                states[run_id] = settled(app, run_id)
+                states[run_id] = settled(app, run_id, listed=True)
     return states
 
 

@@ -100,7 +100,7 @@ def _place(app: App, run_id: str, request: RunsRequest) -> _Place | None:
         if brief.parent_id is not None or not _is_in(request.status, brief.status, unread=brief.unread):
             return None
         return 0 if brief.unread else 2, -brief.created_at, run_id, None
-    state = settled(app, run_id)
+    state = settled(app, run_id, listed=True)
     if state.record.parent_id is not None or not _matches(app, state, request):
         return None
     rank = 1 if state.status == "running" else 0 if state.unread else 2

@@ -35,13 +35,13 @@ NEWEST_BYTES = 64 * 1024  # of events.jsonl, read from its end
 NEWEST_EVENTS = 20
 
 
-def settled(app: App, run_id: str, *, abandoned: bool = False) -> RunState:
+def settled(app: App, run_id: str, *, abandoned: bool = False, listed: bool = False) -> RunState:
     """The state of a run; one whose driver is gone is judged now, from what is on disk.
 
-    `abandoned` says of a child that nobody will start it any more. Raises ClinvkError(run_not_found,
-    output_unreadable) for one that is damaged.
+    `abandoned` says of a child that nobody will start it any more, `listed` that the run was just seen in the folder of
+    all. Raises ClinvkError(run_not_found, output_unreadable) for one that is damaged or was removed.
     """
-    state = app.runs.state(run_id)
+    state = app.runs.state(run_id, listed=listed)
     if state.status != "unsettled":
         return state
     if not abandoned and (_is_awaited(app, state.record) or _goes_on(app, state.record)):
