@@ -390,6 +390,27 @@ def test_a_signal_leaves_the_run_to_another_terminal_that_asked_the_same(world: 
     assert len(world.calls()) == 1
 
 
+@pytest.mark.parametrize("other", ["asked the same", "waited by the id"])
+def test_a_signal_stops_the_run_that_another_terminal_has_left(world: World, other: str) -> None:
+    up = world.fifo("up")
+    prompt = steps({"reach": str(up)}, {"hang": True})
+    with started(world, prompt) as driver:
+        told = reached(up.path)
+        pidfd = os.pidfd_open(told["pid"])
+        handed = world.home / "runs" / told["run"] / "handed"
+        with started(world, *([prompt] if other == "asked the same" else ["runs", "wait", told["run"]])) as leaver:
+            subprocess.run(
+                ["sh", "-c", f"until [ -e {handed} ]; do sleep 0.01; done"], timeout=PATIENCE_SECS, check=True
+            )
+            leaver.send_signal(signal.SIGINT)
+            assert leaver.wait(PATIENCE_SECS) == 7
+        driver.send_signal(signal.SIGINT)
+        _, errors = driver.communicate(timeout=PATIENCE_SECS)
+    assert gone(pidfd)
+    assert driver.returncode == 7
+    assert b"goes on" not in errors
+
+
 def is_driven_by(process: subprocess.Popen[bytes], world: World, run_id: str) -> bool:
     """Whether a process has the lock of a run open."""
     lock = world.home / "runs" / run_id / "run.lock"

@@ -120,7 +120,7 @@ async def _driven(
             view.leave()
             tasks.cancel_scope.cancel()
     for run_id in stop.shared:
-        if stop.app is None or stop.app.runs.result(run_id) is not None:
+        if stop.app is None or stop.app.runs.result(run_id) is not None or stop.app.runs.marked(run_id, "cancel"):
             continue  # nobody else waited any more
         call.console.note(
             f"clinvk: run {run_id} goes on, as another process waits for it; clinvk runs cancel {run_id} stops it"
