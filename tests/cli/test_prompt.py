@@ -180,7 +180,7 @@ def test_stream_json_is_the_unified_events_one_per_line(world: World) -> None:
     assert events[-1]["status"] == "completed"
 
 
-def test_stream_json_of_a_run_that_is_driven_elsewhere_tells_its_end(world: World) -> None:
+def test_stream_json_of_a_run_that_is_driven_elsewhere_tells_what_is_left_of_it(world: World) -> None:
     up, held = world.fifo("up"), world.fifo("held")
     prompt = steps({"reach": str(up)}, {"wait": str(held)})
     (handed_out,) = run(world, "-o", "stream-json", "--background", prompt).stdout.splitlines()[-1:]
@@ -188,10 +188,15 @@ def test_stream_json_of_a_run_that_is_driven_elsewhere_tells_its_end(world: Worl
     assert (told["type"], told["status"]) == ("result", "running")
     reached(up.path)
     with started(world, "-o", "stream-json", prompt) as process:
+        assert process.stdout is not None
+        began = process.stdout.readline()  # it has joined the run
         subprocess.run(["sh", "-c", f": > {held}"], timeout=PATIENCE_SECS, check=True)
         output, _ = process.communicate(timeout=PATIENCE_SECS)
-    (line,) = output.splitlines()
-    assert json.loads(line) == {
+    lines = [json.loads(line) for line in (began, *output.splitlines())]
+    told_late = [line["type"] for line in lines if line["type"] != "session_started"]  # it joined before that, or after
+    assert told_late == ["run_started", "text_delta", "text_end", "run_finished"]
+    assert lines[0] == {"type": "run_started", "run_id": told["run_id"], "backend": "claude"}
+    assert lines[-1] == {
         "type": "run_finished", "run_id": told["run_id"], "status": "completed", "error": None, "backend": "claude",
     }  # fmt: skip
 
