@@ -1,6 +1,6 @@
 """An IDE starts the server inside a user's repository with PYTHONPATH set to it; nothing there may be imported.
 
-These tests also run against the installed wheel.
+`scripts/check` runs these tests against the installed wheel.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The command as a process; these tests also run against the installed wheel."""
+"""The command as a process; `scripts/check` runs these tests against the installed wheel."""
 
 import os
 import select
