@@ -86,7 +86,7 @@ async def test_a_turn_is_answered_and_the_next_one_continues_it(clinvk: Clinvk, 
 
 
 async def test_every_result_fits_its_schema_and_progress_never_goes_back(clinvk: Clinvk) -> None:
-    clinvk.plays(Answer("Fine.", thinking="Hm."))
+    clinvk.plays(Answer("Fine.", thinking="Hm.", deltas=1))
     answers = await clinvk.everywhere("Well?")
     schemas = {tool.name: tool.output_schema for tool in (await clinvk.client.list_tools()).tools}
     for backend, answer in answers.items():
