@@ -9,6 +9,14 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Each takes about a minute by itself: begun last, one worker would be at it when the others have ended.
+LONGEST = ("test_benchmarks.py", "test_schemathesis.py", "test_shared_home.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture
 def anyio_backend() -> str:
