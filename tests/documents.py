@@ -36,8 +36,9 @@ def config() -> str:
     parts: list[str] = []
     top: list[tuple[str, ...]] = []
     for name, field in Config.model_fields.items():
-        if isinstance(field.default, BaseModel):
-            model = type(field.default)
+        section = field.get_default(call_default_factory=True)
+        if isinstance(section, BaseModel):
+            model = type(section)
             parts += [f"## {name}\n", _sentence(model), _table(_COLUMNS, _keys(model, name)), ""]
         elif name == "backends":
             model = Config().backend("none").__class__

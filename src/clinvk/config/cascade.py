@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from clinvk.config import document, environment, keys, relics
 from clinvk.config.leaves import Document, Leaf, Tree
@@ -157,13 +156,8 @@ def _add_flag(gathering: _Gathering, dotted: str, value: object) -> None:
 
 
 def _config(gathering: _Gathering) -> Config:
-    nested: dict[str, Any] = {"backends": {name: {} for name in gathering.known_backends}}
-    for leaf in gathering.leaves.values():
-        level = nested
-        for part in leaf.key[:-1]:
-            level = level.setdefault(part, {})
-        level[leaf.key[-1]] = leaf.value
-    return Config.model_validate(nested, context={"user_home": gathering.user_home})
+    given = {key: leaf.value for key, leaf in gathering.leaves.items()}
+    return keys.assembled(given, gathering.known_backends, gathering.user_home)
 
 
 def _contradictions(config: Config, sources: Mapping[str, Source]) -> Iterable[Problem]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from clinvk.config.cascade import Loaded
 from clinvk.config.keys import unknown_key
@@ -45,7 +46,7 @@ def _value(loaded: Loaded, dotted: str) -> object:
     model: BaseModel = loaded.config
     if section:
         model = loaded.config.backend(section[1]) if section[0] == "backends" else getattr(model, section[0])
-    return model.model_dump(mode="json", include={name})[name]
+    return to_jsonable_python(getattr(model, name))
 
 
 def _nested(flat: Mapping[str, object], skip: int) -> dict[str, Any]:

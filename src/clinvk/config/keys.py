@@ -1,17 +1,19 @@
 """The tree of valid keys, and whether a value fits one."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from clinvk.config.leaves import Tree
 from clinvk.config.problems import described, nearest
-from clinvk.config.settings import BackendConfig, Config
+from clinvk.config.settings import BackendConfig, Config, TopLevel
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
+
+Model = TypeVar("Model", bound=BaseModel)
 
 _MODELS: dict[str, type[BaseModel]] = {
     name: field.annotation
@@ -59,8 +61,27 @@ def leaves(below: Tree, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...
 def model_of(key: tuple[str, ...]) -> type[BaseModel]:
     """The model whose field a leaf key is."""
     if len(key) == 1:
-        return Config
+        return TopLevel
     return BackendConfig if key[0] == "backends" else _MODELS[key[0]]
+
+
+def assembled(given: Mapping[tuple[str, ...], object], known_backends: Collection[str], user_home: Path) -> Config:
+    """The configuration in which these leaf keys have these values, which fit them, and all others their defaults."""
+    sections: dict[tuple[str, ...], dict[str, object]] = {}
+    for key, value in given.items():
+        sections.setdefault(key[:-1], {})[key[-1]] = value
+
+    def made(place: tuple[str, ...], model: type[Model]) -> Model:
+        if place not in sections:  # a validator that has nothing to do need not be built
+            return model.model_construct()
+        return model.model_validate(sections[place], context={"user_home": user_home})
+
+    whole: dict[str, Any] = {name: made((name,), model) for name, model in _MODELS.items()}
+    return Config.model_construct(
+        default_backend=made((), TopLevel).default_backend,
+        backends={name: made(("backends", name), BackendConfig) for name in known_backends},
+        **whole,
+    )
 
 
 def describe(known_backends: Collection[str]) -> list[tuple[str, object, str]]:

@@ -124,7 +124,8 @@ EnvValue = Annotated[Text, BeforeValidator(_env_value)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    # as in clinvk.request; in most sections nothing is set
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
 
 class UnifiedFlags(_Section):
@@ -298,20 +299,25 @@ class LimitsConfig(_Section):
     )
 
 
-class Config(_Section):
-    """The whole configuration; every field has a default."""
+class TopLevel(_Section):
+    """The keys that stand in no section."""
 
     default_backend: OptionalText = Field(
         default=None, description="Backend when a call names none; else the first that is installed and enabled."
     )
-    unified_flags: UnifiedFlags = UnifiedFlags()
+
+
+class Config(TopLevel):
+    """The whole configuration; every field has a default."""
+
+    unified_flags: UnifiedFlags = Field(default_factory=UnifiedFlags)
     backends: dict[str, BackendConfig] = Field(default_factory=dict[str, BackendConfig])
-    session: SessionConfig = SessionConfig()
-    output: OutputConfig = OutputConfig()
-    server: ServerConfig = ServerConfig()
-    parallel: ParallelConfig = ParallelConfig()
-    mcp: McpConfig = McpConfig()
-    limits: LimitsConfig = LimitsConfig()
+    session: SessionConfig = Field(default_factory=SessionConfig)
+    output: OutputConfig = Field(default_factory=OutputConfig)
+    server: ServerConfig = Field(default_factory=ServerConfig)
+    parallel: ParallelConfig = Field(default_factory=ParallelConfig)
+    mcp: McpConfig = Field(default_factory=McpConfig)
+    limits: LimitsConfig = Field(default_factory=LimitsConfig)
 
     def backend(self, name: str) -> BackendConfig:
         """The section of a backend, its defaults where there is none."""

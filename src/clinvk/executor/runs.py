@@ -45,7 +45,7 @@ LISTED = frozenset({"error", "duration_ms", "total_duration_ms", "cost_usd", "ou
 class RunRecord(BaseModel):
     """What was asked and what is needed to judge the output; written once, before anything starts."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", defer_build=True)  # as in clinvk.request
 
     id: str
     kind: RunKind
@@ -66,6 +66,8 @@ class RunRecord(BaseModel):
 
 class RunState(BaseModel):
     """One run as it is now."""
+
+    model_config = ConfigDict(defer_build=True)
 
     record: RunRecord
     status: Literal["completed", "failed", "cancelled", "running", "interrupted", "unsettled"]

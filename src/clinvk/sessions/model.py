@@ -36,7 +36,7 @@ def timestamp(moment: datetime | None = None) -> str:
 
 
 class _Stored(BaseModel):
-    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=(), defer_build=True)
 
 
 class TurnError(_Stored):
