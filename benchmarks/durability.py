@@ -213,4 +213,4 @@ async def forgetting(app: App) -> AsyncGenerator[App]:
     with keeping() as keeper:
         executor = ForgetfulExecutor(runs, keeper, admission)
         async with executor.serving():
-            yield replace(app, runs=runs, executor=executor, requests=NoRequests(app.home))
+            yield replace(app, runs=runs, made_executor=lambda: executor, requests=NoRequests(app.home))

@@ -10,6 +10,15 @@ from clinvk.cli import clients, install
 from clinvk_command import MOST_SECS, NO_AGENTS, environment
 
 HEAVY = ("anyio", "asyncio", "dataclasses", "inspect", "mcp", "pydantic", "yaml")
+STORED = {"clinvk.executor.runs", "clinvk.executor.finished"}  # of the executor: what is on disk
+BUILT = """
+import json, os, sys
+from clinvk.backends.registry import BACKENDS
+from clinvk.config import cascade, settings
+cascade.load(os.environ, known_backends=BACKENDS, flags={})
+sections = [each for each in vars(settings).values() if isinstance(each, type) and issubclass(each, settings.BaseModel)]
+sys.stdout.write(json.dumps([each.__name__ for each in sections if each.__pydantic_complete__]))
+"""
 SCRIPT = """
 import json, sys
 from clinvk.__main__ import main
@@ -33,6 +42,19 @@ def imported(*words: str) -> set[str]:
         check=True,
     )
     return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+def built(variables: dict[str, str]) -> list[str]:
+    """The sections of the configuration whose validators are built when it is read with these variables."""
+    done = subprocess.run(
+        [sys.executable, "-c", BUILT],
+        env=environment(**variables),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=MOST_SECS,
+        check=True,
+    )
+    return [name for name in json.loads(done.stdout) if name != "BaseModel"]
 
 
 @pytest.mark.parametrize("words", [("version",), ("--help",), ("doctor", "--help"), ("mcp", "--help"), ("doctr",)])
@@ -67,5 +89,17 @@ def test_nor_does_any_other_that_works_here(words: tuple[str, ...]) -> None:
     assert "mcp" not in imported(*words)
 
 
-def test_listing_sessions_starts_no_event_loop_and_draws_no_table_for_a_program() -> None:
-    assert imported("sessions", "list").isdisjoint({"asyncio", "rich", "argcomplete", "clinvk.tools.prompt"})
+@pytest.mark.parametrize("words", [("sessions", "list"), ("runs", "list"), ("config", "show")])
+def test_what_only_reads_pays_for_no_event_loop_and_nothing_that_runs_agents(words: tuple[str, ...]) -> None:
+    modules = imported(*words)
+    assert modules.isdisjoint({"anyio", "asyncio", "ssl", "subprocess", "difflib", "tomllib"})
+    assert {module for module in modules if module.startswith("clinvk.executor.")} <= STORED
+    assert modules.isdisjoint({"rich", "argcomplete", "clinvk.tools.prompt", "clinvk.tools.settle"})
+
+
+def test_no_validator_is_built_for_a_configuration_in_which_nothing_is_set() -> None:
+    assert built({}) == []
+
+
+def test_of_a_configuration_only_the_sections_that_say_something_get_a_validator() -> None:
+    assert built({"CLINVK_MCP__PORT": "4000"}) == ["McpConfig"]

@@ -6,7 +6,6 @@ never asks: what the sandbox refuses is refused.
 
 import json
 import re
-import tomllib
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -188,6 +187,8 @@ def _silenced(turn: Turn, installation: Installation) -> Iterator[str]:
 
 def _servers(turn: Turn, installation: Installation) -> list[str]:
     """The names of the MCP servers in the user's config.toml; what cannot be read cannot be held back."""
+    import tomllib  # its patterns take longer to compile than all others here
+
     can = "correct config.toml, or use sandbox_mode default or full"
     if installation.settings is None:
         raise unsupported(NAME, "sandbox_mode", turn.sandbox, "the folder of Codex's settings is not known")

@@ -1,7 +1,5 @@
 """The backends there are."""
 
-import difflib
-
 from clinvk.backends import claude, codex, gemini, offline
 from clinvk.backends.base import Backend
 from clinvk.errors import ClinvkError
@@ -19,7 +17,9 @@ def get(name: str, field: str = "backend") -> Backend:
     """The backend called `name`, which stands in that field of a request. Raises ClinvkError(backend_unknown)."""
     if name in BACKENDS:
         return BACKENDS[name]
-    near = difflib.get_close_matches(name.strip().lower(), BACKENDS, n=1)
+    from difflib import get_close_matches  # only for who mistyped
+
+    near = get_close_matches(name.strip().lower(), BACKENDS, n=1)
     nearest = f"did you mean {near[0]!r}? " if near else ""
     raise ClinvkError(
         "backend_unknown",

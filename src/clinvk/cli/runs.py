@@ -1,7 +1,7 @@
 """`clinvk runs`: what runs, what came of it, and how to stop it."""
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clinvk.cli import exits, options
 from clinvk.cli.call import Call
@@ -60,7 +60,6 @@ def _id(parser: argparse.ArgumentParser) -> None:
 
 def run(call: Call) -> int:
     """Do the action."""
-    from clinvk.cli import following
     from clinvk.tools.app import at_rest
 
     loaded = call.loaded()
@@ -68,29 +67,44 @@ def run(call: Call) -> int:
     match call.args.action:
         case "list":
             return _list(call, loaded, app)
+        case "cancel":
+            return _cancel(call, app)
+        case "clean":
+            return _clean(call, loaded, app)
+        case _:
+            return _followed(call, loaded, app)
+
+
+def _followed(call: Call, loaded: "Loaded", app: "App") -> int:
+    from clinvk.cli import following  # and with it an event loop
+
+    match call.args.action:
         case "show":
             return following.show(call, loaded, app)
         case "wait":
             return following.wait(call, loaded, app)
-        case "output":
-            return following.output(call, app)
-        case "cancel":
-            return _cancel(call, app)
         case _:
-            return _clean(call, loaded, app)
+            return following.output(call, app)
 
 
 def _list(call: Call, loaded: "Loaded", app: "App") -> int:
-    from clinvk.cli import following, listing
-    from clinvk.cli.asking import folder
+    from clinvk.cli import listing
+    from clinvk.request import RunsRequest
+    from clinvk.tools.faults import validated
+    from clinvk.tools.runlist import page
 
     args = vars(call.args)
-    wanted = {name: args[name] for name in ("backend", "status", "query", "limit", "offset")}
-    wanted["workdir"] = folder(args["workdir"]) if args["workdir"] else None
-    result = following.read(app, action="list", **wanted)
+    wanted: dict[str, Any] = {name: args[name] for name in ("backend", "status", "query", "limit", "offset")}
+    if args["workdir"]:
+        from clinvk.cli.asking import folder  # and with it all that a prompt needs
+
+        wanted["workdir"] = folder(args["workdir"])
+    given = {"action": "list"} | {name: value for name, value in wanted.items() if value is not None}
+    result = page(app, validated(RunsRequest, given, hint="see clinvk runs --help"))
     found = result.runs or []
     if call.wants_json():
-        call.console.document(following.document(result))
+        document = result.model_dump(mode="json")
+        call.console.document({name: value for name, value in document.items() if value is not None})
         return exits.OK
     if found:
         listing.say(call, loaded, listing.runs(found))

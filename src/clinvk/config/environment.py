@@ -1,7 +1,6 @@
 """Reads `CLINVK_*` variables into leaves. The parsed value of a variable is decided by what its key takes."""
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 
 from clinvk.config.keys import leaves as tree_leaves
 from clinvk.config.leaves import Leaf, Tree
@@ -55,6 +54,8 @@ def _unknown(name: str, source: Source, names: list[str]) -> Problem:
     """A name with `__` can only be meant for the configuration: an error; another may be somebody else's: a warning."""
     if name == _GOPASS:
         return Problem(message="is not supported; put the keys into CLINVK_API_KEYS", source=source)
+    from difflib import get_close_matches  # only for who mistyped
+
     close = get_close_matches(name, names, n=1)
     advice = f"; did you mean {close[0]}?" if close else ""
     if "__" in name:

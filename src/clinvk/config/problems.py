@@ -3,7 +3,6 @@
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, cast
 
@@ -68,6 +67,8 @@ class ConfigError(ClinvkError):
 
 def nearest(word: str, choices: Collection[str]) -> str:
     """`did you mean 'x'?`, or what is accepted when nothing is near."""
+    from difflib import get_close_matches  # only for who mistyped
+
     ordered = sorted(choices)
     close = get_close_matches(word.lower(), ordered, n=1)
     if close:

@@ -1,24 +1,27 @@
 """What every operation works with: configuration, stores and the executor of one process."""
 
 import secrets
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clinvk.backends import locate, registry
 from clinvk.backends.base import Backend, Installation
 from clinvk.config.cascade import Loaded
 from clinvk.config.settings import Config
 from clinvk.errors import ClinvkError
-from clinvk.executor.admission import Admission
-from clinvk.executor.executor import Executor
-from clinvk.executor.process import Keeper, keeping
 from clinvk.executor.runs import RunStore
 from clinvk.files import private_folder
 from clinvk.sessions.store import SessionStore
 from clinvk.tools.budget import Ledger
 from clinvk.tools.claims import Requests
+
+if TYPE_CHECKING:  # who only reads what is stored must not pay for it, nor for an event loop
+    from clinvk.executor.executor import Executor
+    from clinvk.executor.process import Keeper
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +33,7 @@ class App:
     user_home: Path
     runs: RunStore
     sessions: SessionStore
-    executor: Executor
+    made_executor: Callable[[], "Executor"]
     requests: Requests
     ledger: Ledger
     _found: dict[str, Installation] = field(default_factory=dict[str, Installation])
@@ -40,6 +43,11 @@ class App:
     def config(self) -> Config:
         """The configuration in force."""
         return self.loaded.config
+
+    @property
+    def executor(self) -> "Executor":
+        """What drives the runs of this process."""
+        return self.made_executor()
 
     @property
     def home(self) -> Path:
@@ -123,29 +131,45 @@ def user_home(environ: Mapping[str, str]) -> Path:
 @asynccontextmanager
 async def opened(loaded: Loaded, environ: Mapping[str, str]) -> AsyncGenerator[App]:
     """clinvk, ready to run prompts; at the end, whatever somebody still waits for is stopped."""
+    from clinvk.executor.process import keeping
+
     with keeping() as keeper:
-        app = _made(loaded, environ, keeper)
+        app = _made(loaded, environ, lambda: keeper)
         async with app.executor.serving():
             yield app
 
 
 def at_rest(loaded: Loaded, environ: Mapping[str, str]) -> App:
     """clinvk to look at and to edit what is stored; it starts no process and can run no prompt."""
-    return _made(loaded, environ, Keeper())
+    return _made(loaded, environ, _idle)
 
 
-def _made(loaded: Loaded, environ: Mapping[str, str], keeper: Keeper) -> App:
+def _made(loaded: Loaded, environ: Mapping[str, str], keeper: "Callable[[], Keeper]") -> App:
     private_folder(loaded.home)
-    limits = loaded.config.limits
-    admission = Admission(total=limits.max_concurrent, per_backend=limits.max_per_backend, queue=limits.queue_length)
     runs = RunStore(loaded.home)
+
+    @cache
+    def executor() -> "Executor":
+        from clinvk.executor.admission import Admission
+        from clinvk.executor.executor import Executor
+
+        limits = loaded.config.limits
+        total, each = limits.max_concurrent, limits.max_per_backend
+        return Executor(runs, keeper(), Admission(total=total, per_backend=each, queue=limits.queue_length))
+
     return App(
         loaded=loaded,
         environ=environ,
         user_home=user_home(environ),
         runs=runs,
         sessions=SessionStore(loaded.home),
-        executor=Executor(runs, keeper, admission),
+        made_executor=executor,
         requests=Requests(loaded.home),
         ledger=Ledger(loaded.home),
     )
+
+
+def _idle() -> "Keeper":
+    from clinvk.executor.process import Keeper
+
+    return Keeper()

@@ -6,8 +6,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-import anyio
-
 from clinvk.errors import ClinvkError
 from clinvk.executor.runs import RunStore
 from clinvk.files import locked, opened, private, private_folder
@@ -28,6 +26,8 @@ class Requests:
     @asynccontextmanager
     async def claimed(self, mark: str) -> AsyncGenerator[None]:
         """Nobody else looks for the run of a request, or begins one, meanwhile; not to be held while waiting."""
+        import anyio  # an App is also made to read what is stored
+
         path = self._locks / f"request-{int(mark[:8], 16) % CLAIMS:02d}.lock"
         lock = opened(path, os.O_RDWR)
         try:

@@ -1,6 +1,5 @@
 """What is wrong with a request, in words: the field, the value it had, and what is accepted instead."""
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -51,8 +50,10 @@ def validated(
 
 def unknown(path: Path, model: type[BaseModel], hidden: Collection[str] = ()) -> str:
     """What is said of a parameter that does not exist."""
+    from difflib import get_close_matches  # only for who mistyped
+
     accepted = [name for name in _accepted(path[:-1], model) if name not in hidden]
-    near = difflib.get_close_matches(str(path[-1]), accepted, n=1)
+    near = get_close_matches(str(path[-1]), accepted, n=1)
     nearest = f"did you mean {near[0]}? " if near else ""
     return f"there is no parameter {_name(path)}; {nearest}accepted: {', '.join(accepted) or 'none'}"
 

@@ -2,8 +2,6 @@
 
 from dataclasses import asdict
 
-import anyio
-
 from clinvk.errors import ClinvkError
 from clinvk.events import TokenUsage
 from clinvk.request import SessionEditRequest, SessionsRequest
@@ -22,6 +20,8 @@ TURN_CHARS = 4_000  # of a prompt and of an answer, when a session is shown; the
 
 async def sessions(app: App, request: SessionsRequest) -> SessionsResult:
     """A page of the list, a search, or one session with a page of turns. Raises ClinvkError(session_not_found)."""
+    import anyio  # the command reads without an event loop
+
     return await anyio.to_thread.run_sync(read, app, request)
 
 
@@ -144,6 +144,8 @@ def _cut(text: str) -> str:
 
 async def session_edit(app: App, request: SessionEditRequest) -> SessionEditResult:
     """Fork, tag, untag, rename or delete one session. Raises ClinvkError(session_not_found, session_busy)."""
+    import anyio  # as above
+
     return await anyio.to_thread.run_sync(edit, app, request)
 
 
