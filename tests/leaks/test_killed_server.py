@@ -71,6 +71,20 @@ async def test_a_handed_out_prompt_goes_on(world: World, way: str) -> None:
 
 
 @WAYS
+async def test_a_handed_out_prompt_whose_server_had_no_time_to_stop_it_is_stopped(world: World, way: str) -> None:
+    prompt, up, _ = held(world, "a", {"spawn": [*agent.KINDS]})
+    async with serving(world) as server, world.app() as app:
+        running = await server.running("prompt", prompt=prompt, backend="claude")
+        world.processes.watch_agent(await up.reached())
+        app.runs.mark(running["run_id"], "cancel")
+        await (server.kill() if way == "killed" else server.leave())
+        found = await waited(app, world, running["run_id"])
+        await all_ended(world)
+    assert isinstance(found.result, PromptResult)
+    assert found.result.status == "cancelled"
+
+
+@WAYS
 async def test_a_handed_out_prompt_that_was_still_queued_is_run_under_its_announced_session(
     world: World, way: str
 ) -> None:

@@ -101,6 +101,8 @@ class Executor:
             raise ClinvkError("overloaded", "clinvk is shutting down", hint="try again when it is back")
         live = LiveRun(record, lock)
         live.handed = True
+        if self.runs.marked(record.id, "cancel"):  # by who ended, or was killed, before it was stopped
+            live.cancel()
         self.live[record.id] = live
         self._tasks.start_soon(self._drive, live, work, on_failure)
         return live

@@ -86,6 +86,9 @@ async def _here(app: App, live: LiveRun, kind: type[Result], patience: float, ca
                     with suppress(ClinvkError):  # so that nobody joins it any more
                         app.runs.mark(live.record.id, "cancel")
                     live.cancel()
+                    if live.handed:  # its driving may have been cancelled with this call, and its heir has yet to begin
+                        for member in (live, *live.children):
+                            stop(app.runs.path(member.record.id))
                     with anyio.move_on_after(STOP_SECS, shield=True):
                         await live.done.wait()
                 raise
