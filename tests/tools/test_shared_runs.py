@@ -10,10 +10,12 @@ import pytest
 
 from clinvk.cli import exits
 from clinvk.executor import marks
+from clinvk.executor.runs import RunStore
 from clinvk.request import CancelRequest, ChainRequest, PromptRequest, RunsRequest
 from clinvk.response import ChainResult, PromptResult, RunsResult
 from clinvk.tools import chain, prompt, runs
 from clinvk.tools.app import App
+from clinvk.tools.company import waiting_together
 from clinvk_command import COMMAND
 from fakes import agent
 from fakes.world import PATIENCE_SECS, World
@@ -103,6 +105,30 @@ async def test_a_shared_run_is_stopped_with_the_last_who_waits(world: World, fir
         staying.leaving.cancel()
     await world.processes.ended()
     assert (one.answers, two.answers) == ([], [])
+
+
+async def test_who_lends_a_run_counts_before_anybody_else_may_leave_it_to_him(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up, go = world.fifo("up"), world.fifo("go")
+    text = agent.prompt({"reach": str(up)}, {"wait": str(go)}, {"answer": "once"})
+    one = Asker()
+    verdicts: list[bool] = []
+    async with world.app() as here, world.app() as there, anyio.create_task_group() as tasks:
+
+        def secure(_runs: RunStore, run_id: str) -> None:
+            """Leave as soon as the run is handed out."""
+            assert there.runs.marked(run_id, "handed")
+            with waiting_together(there, run_id) as is_last:
+                verdicts.append(is_last())
+
+        monkeypatch.setattr(RunStore, "secure", secure)
+        tasks.start_soon(one.wait, here, world, text)
+        await up.reached()
+        there.runs.mark(there.runs.ids()[0], "shared")
+        await marked(there, "handed")
+        await go.release()
+    assert ([answer.output for answer in one.answers], verdicts) == (["once"], [False])
 
 
 async def test_a_shared_run_goes_on_once_somebody_was_told_its_id(world: World) -> None:

@@ -113,11 +113,11 @@ def _shared(app: App, live: LiveRun) -> Generator[IsLast]:
         together: list[IsLast] = []
 
         def lend() -> None:
+            together.append(stack.enter_context(waiting_together(app, run_id)))  # before others may leave it to us
             if not live.handed:
                 with suppress(ClinvkError):
                     app.runs.mark(run_id, "lent")
                 app.executor.hand_out(live, heir_argv(app))
-            together.append(stack.enter_context(waiting_together(app, run_id)))
 
         if not live.handed:
             stack.enter_context(app.executor.marks.once_marked(run_id, "shared", lend))
