@@ -10,11 +10,14 @@ import pytest
 
 from clinvk.cli import exits
 from clinvk.executor import marks
+from clinvk.executor.questions import Question
 from clinvk.executor.runs import RunStore
 from clinvk.request import CancelRequest, ChainRequest, PromptRequest, RunsRequest
 from clinvk.response import ChainResult, PromptResult, RunsResult
 from clinvk.tools import chain, prompt, runs
 from clinvk.tools.app import App
+from clinvk.tools.asking import decide
+from clinvk.tools.caller import Caller, QuestionPending
 from clinvk.tools.company import waiting_together
 from clinvk_command import COMMAND
 from fakes import agent
@@ -374,6 +377,46 @@ async def test_a_run_goes_on_when_a_wait_by_the_id_was_over_before(world: World,
         await follow(there, world, run_id, answers)
     await world.processes.ended()
     assert [answer.run.status for answer in answers if answer.run] == ["running", "completed"]
+
+
+@PLACES
+async def test_a_run_goes_on_for_who_waits_by_the_id_and_has_a_question_to_answer_first(
+    world: World, place: str
+) -> None:
+    asked, leaving = anyio.Event(), anyio.CancelScope()
+    question: Question | None = None
+    answers: list[RunsResult] = []
+    text = agent.prompt({"ask": "touch made"}, {"answer": "over"})
+
+    async def think(_question: Question) -> tuple[bool, str]:
+        asked.set()
+        await anyio.sleep_forever()
+        return False, ""
+
+    async def wait(app: App) -> None:
+        with leaving:
+            caller = Caller(client="test", cwd=world.workdir, ask=think)
+            await prompt.prompt(app, PromptRequest(prompt=text, backend="claude"), caller)
+
+    async with world.app() as here, world.app() as elsewhere, anyio.create_task_group() as tasks:
+        there = here if place == "this process" else elsewhere
+        tasks.start_soon(wait, here)
+        with anyio.fail_after(PATIENCE_SECS):
+            await asked.wait()
+        request = RunsRequest(action="wait", run_id=here.runs.ids()[0])
+        try:
+            await runs.runs(there, request, Caller(client="follower", cwd=world.workdir, asks_later=True))
+        except QuestionPending as pending:
+            question = pending.question
+        assert question is not None
+        await marked(there, "handed")
+        leaving.cancel()
+        await anyio.wait_all_tasks_blocked()
+        await decide(there, question, allowed=True, reason="so decided")
+        await follow(there, world, here.runs.ids()[0], answers)
+    [answer] = answers
+    assert isinstance(answer.result, PromptResult)
+    assert (answer.result.status, answer.result.output) == ("completed", "over")
 
 
 async def test_who_waits_for_a_part_counts_for_the_whole(world: World) -> None:

@@ -229,7 +229,8 @@ async def ended(app: App, run_id: str, listener: Listener | None = None) -> None
 def known(app: App, run_id: str) -> Generator[None]:
     """Meanwhile a caller who knows the run by its id is one of those who wait for it, or for the whole it is part of.
 
-    Where it has not ended when he leaves, or nobody else is left, it goes on: he can come back for it.
+    Where it has not ended when he leaves, or nobody else is left, it goes on: he can come back for it. So he will where
+    he has a question to answer first.
     """
     if settled(app, run_id).status != "running":
         yield
@@ -240,6 +241,9 @@ def known(app: App, run_id: str) -> Generator[None]:
         try:
             yield
             is_to_stay = settled(app, run_id).status == "running"
+        except QuestionPending:
+            is_to_stay = True
+            raise
         finally:
             if is_to_stay or is_last():
                 with suppress(ClinvkError):
