@@ -1,11 +1,13 @@
 """The same request at several processes at once: one run, which lives as long as one of those who asked waits."""
 
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+import anyio.abc
 import pytest
 
 from clinvk.cli import exits
@@ -21,7 +23,7 @@ from clinvk.tools.caller import Caller, QuestionPending
 from clinvk.tools.company import waiting_together
 from clinvk_command import COMMAND
 from fakes import agent
-from fakes.world import PATIENCE_SECS, World
+from fakes.world import PATIENCE_SECS, Fifo, World
 from leaks.server import Server, serving
 
 pytestmark = pytest.mark.anyio
@@ -292,16 +294,26 @@ async def counted(driver: App, follower: App) -> None:
 PLACES = pytest.mark.parametrize("place", ["this process", "another process"])
 
 
+@asynccontextmanager
+async def asked_by(
+    one: Asker, world: World, text: str, up: Fifo, place: str
+) -> AsyncGenerator[tuple[App, App, str, anyio.abc.TaskGroup]]:
+    """Somebody has asked and waits, and the agent has come up: the driver, where others wait, the run, who else acts.
+
+    At the end all of them are waited for.
+    """
+    async with world.app() as here, world.app() as elsewhere, anyio.create_task_group() as tasks:
+        tasks.start_soon(one.wait, here, world, text)
+        world.processes.watch_agent(await up.reached())
+        yield here, here if place == "this process" else elsewhere, here.runs.ids()[0], tasks
+
+
 @PLACES
 async def test_who_asked_may_leave_when_somebody_waits_by_the_id(world: World, place: str) -> None:
     up, go = world.fifo("up"), world.fifo("go")
     text = agent.prompt({"reach": str(up)}, {"wait": str(go)}, {"answer": "once"})
     one, two = Asker(), Follower()
-    async with world.app() as here, world.app() as elsewhere, anyio.create_task_group() as tasks:
-        there = here if place == "this process" else elsewhere
-        tasks.start_soon(one.wait, here, world, text)
-        world.processes.watch_agent(await up.reached())
-        [run_id] = here.runs.ids()
+    async with asked_by(one, world, text, up, place) as (here, there, run_id, tasks):
         tasks.start_soon(two.wait, there, world, run_id)
         await counted(here, there)
         one.leaving.cancel()
@@ -318,11 +330,7 @@ async def test_who_waits_by_the_id_stops_nothing_by_leaving(world: World, place:
     up = world.fifo("up")
     text = agent.prompt({"reach": str(up)}, {"hang": True})
     one, two = Asker(), Follower()
-    async with world.app() as here, world.app() as elsewhere, anyio.create_task_group() as tasks:
-        there = here if place == "this process" else elsewhere
-        tasks.start_soon(one.wait, here, world, text)
-        world.processes.watch_agent(await up.reached())
-        [run_id] = here.runs.ids()
+    async with asked_by(one, world, text, up, place) as (here, there, run_id, tasks):
         tasks.start_soon(two.wait, there, world, run_id)
         await counted(here, there)
         two.leaving.cancel()
@@ -339,11 +347,7 @@ async def test_a_run_goes_on_when_the_last_who_leaves_knows_its_id(world: World,
     text = agent.prompt({"reach": str(up)}, {"wait": str(go)}, {"answer": "kept"})
     one, two = Asker(), Follower()
     answers: list[RunsResult] = []
-    async with world.app() as here, world.app() as elsewhere, anyio.create_task_group() as tasks:
-        there = here if place == "this process" else elsewhere
-        tasks.start_soon(one.wait, here, world, text)
-        world.processes.watch_agent(await up.reached())
-        [run_id] = here.runs.ids()
+    async with asked_by(one, world, text, up, place) as (here, there, run_id, tasks):
         tasks.start_soon(two.wait, there, world, run_id)
         await counted(here, there)
         one.leaving.cancel()
@@ -364,11 +368,7 @@ async def test_a_run_goes_on_when_a_wait_by_the_id_was_over_before(world: World,
     text = agent.prompt({"reach": str(up)}, {"wait": str(go)}, {"answer": "kept"})
     one = Asker()
     answers: list[RunsResult] = []
-    async with world.app() as here, world.app() as elsewhere, anyio.create_task_group() as tasks:
-        there = here if place == "this process" else elsewhere
-        tasks.start_soon(one.wait, here, world, text)
-        world.processes.watch_agent(await up.reached())
-        [run_id] = here.runs.ids()
+    async with asked_by(one, world, text, up, place) as (_, there, run_id, _tasks):
         await follow(there, world, run_id, answers, wait_secs=0)
         await marked(there, "handed")
         one.leaving.cancel()
